@@ -18,8 +18,9 @@ from flyted.contract.errors import InvalidInput
 TIMEOUT_S = 5.0
 MOST_NAMES = 3
 PROBE = "/.well-known/acme-challenge/flyted-test"
+"""A path like those that an ACME authority asks for."""
 _OURS = ("308: use https://", "421: this machine has no app", "flyted-test.")
-"""A path that an authority asks for, and how the ingress's answer to it begins; the last one while it is asked for."""
+"""How the ingress's answer to it begins: for an app, for nobody's name, and while a certificate is ordered."""
 OUTSIDE = (
     "Whether the internet reaches this machine cannot be seen from here: open https://{} on a phone without Wi-Fi."
 )
@@ -34,7 +35,7 @@ class Address:
 
 
 def names_of(domain: DomainStatus) -> tuple[str, ...]:
-    """Return the names that are tried: those of apps that have certificates of their own, or one that is no app's."""
+    """Return the names to try: a few that certificates are ordered for, and one that is no app's."""
     ordered = [each.name for each in domain.orders if not each.name.startswith("*.")]
     return (*ordered[:MOST_NAMES], f"flyted-test.{domain.domain}")
 
@@ -47,7 +48,7 @@ def run(domain: DomainStatus) -> list[Check]:
         found.append(judged(name, addresses, domain, public=own_public()))
         if addresses:
             found += [*_http(name, domain), _https(name, domain, [each.text for each in addresses if each.here])]
-    found.append(Check("certificate", None if domain.problem else True, domain.problem or "good", domain.hint))
+    found.append(Check("certificate", domain.state == "ok" or None, domain.state, domain.hint))
     return found
 
 

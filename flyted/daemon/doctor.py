@@ -116,8 +116,7 @@ class Doctor:
     def _served(self) -> Iterator[Check]:
         """Check the certificates of base domains."""
         for each in self._domains.statuses():
-            detail = each.problem or "its certificates are good"
-            yield Check(f"domain {each.domain}", None if each.problem else True, detail, each.hint)
+            yield Check(f"domain {each.domain}", each.state == "ok" or None, each.state, each.hint)
 
     def _disk(self) -> Check:
         free, _ = disk_space(STATE)

@@ -29,7 +29,7 @@ NAME = f"a.{DOMAIN}"
 PUBLIC, ROUTER, INSIDE = "203.0.114.7", "203.0.114.9", "192.168.1.5"
 ORDERED = whole(
     DomainStatus, domain=DOMAIN, certificate="acme", server="https://ca.example.net/dir", https_port=443, http_port=80,
-    orders=(OrderStatus(NAME, "R11", 1.0, 2.0, 0.0, "", ""), OrderStatus(f"*.{DOMAIN}", "", 0.0, 0.0, 0.0, "", "")),
+    orders=(OrderStatus(NAME, "R11", 1.0, 2.0, 0.0, "", ""), OrderStatus(f"*.{DOMAIN}", "R11", 1.0, 2.0, 0.0, "", "")),
 )  # fmt: skip
 
 
@@ -128,6 +128,13 @@ def test_who_answers_at_a_name(here: None, tmp_path: Path, said: bytes, ok: bool
     assert found[f"{NAME}:{http.port}"].ok is ok
     assert found[f"{NAME}:{https.port}"].ok
     assert found["certificate"].ok
+
+
+def test_a_certificate_that_is_on_order_is_not_called_good() -> None:
+    """Nor one that could not be had."""
+    ordered = tuple(replace(each, issuer="") for each in ORDERED.orders)
+    states = [each.state for each in (ORDERED, replace(ORDERED, orders=ordered), replace(ORDERED, problem="ended"))]
+    assert states == ["ok", "2 of 2 certificates are on order", "ended"]
 
 
 def test_nobody_answers(here: None) -> None:

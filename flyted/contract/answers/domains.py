@@ -42,6 +42,12 @@ class DomainStatus(Answer):
     https_port: int = 443  # on which the ingress listens
     http_port: int = 80
 
+    @property
+    def state(self) -> str:
+        """What is wrong with its certificates, or how many are still on order, or "ok"."""
+        missing = sum(not each.issuer for each in self.orders)
+        return self.problem or (f"{missing} of {len(self.orders)} certificates are on order" if missing else "ok")
+
 
 @dataclass(frozen=True, slots=True)
 class DomainList(Answer):
