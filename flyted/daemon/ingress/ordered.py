@@ -85,12 +85,16 @@ class OrderedCertificates:
             ))  # fmt: skip
         return self._named[2]
 
+    @property
+    def _known(self) -> tuple[_Names, int, bool]:
+        """What :meth:`facts` and :meth:`shown` follow from: both are asked for in each pass, and rarely change."""
+        return self.names, self._version, self._vault.refusal is None
+
     def facts(self) -> tuple[Order, ...]:
         """Return what there is of each certificate that is wanted; nothing while the vault is refused."""
-        key = (self.names, self._version, self._vault.refusal is None)
-        if self._facts[0] != key or self._facts[0] is None:
+        if self._facts[0] != self._known:
             found = self.names.ordered.items() if self._vault.refusal is None else ()
-            self._facts = (key, tuple(self._order(name, site) for name, site in found))
+            self._facts = (self._known, tuple(self._order(name, site) for name, site in found))
         return self._facts[1]
 
     def of_site(self, domain: str) -> tuple[Order, ...]:
@@ -106,10 +110,10 @@ class OrderedCertificates:
 
     def shown(self) -> frozenset[tuple[str, str]]:
         """Return the names and fingerprints of all certificates that are shown."""
-        key = (self.names, self._version, self._vault.refusal is None)
-        if self._shown[0] != key:
+        if self._shown[0] != self._known:
             found = ((name, self.certificate(name)) for name in self.names.shown)
-            self._shown = (key, frozenset((name, each.fingerprint) for name, each in found if each is not None))
+            shown = frozenset((name, each.fingerprint) for name, each in found if each is not None)
+            self._shown = (self._known, shown)
         return self._shown[1]
 
     def certificate(self, name: str) -> Given | None:
