@@ -96,8 +96,7 @@ def grant(
     """Return what systemd is to be given when it asks for a credential of a unit.
 
     ``builds``: the builds that run now, by the name of their unit. ``orders``: the units that order certificates now.
-    Raises :class:`PermissionRefused` for a unit, or a
-    credential of a unit, that flyted did not plan.
+    Raises :class:`PermissionRefused` for a unit, or a credential of a unit, that flyted did not plan.
     """
     if unit == INGRESS_UNIT and credential == SITE:
         return IngressCertificate()

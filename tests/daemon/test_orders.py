@@ -210,7 +210,7 @@ def test_one_certificate_for_all_by_dns(machine: Machine) -> None:
     authority = Authority(machine)
 
     async def story() -> None:
-        with pytest.raises(InvalidInput, match="wants to know who changes records"):
+        with pytest.raises(InvalidInput, match="no credentials for the DNS provider hetzner are stored"):
             await served(machine, WITH_DNS)
         await served(machine, WITH_DNS, TOKEN)
         await later(lambda: len(authority.orders) == 1)

@@ -63,7 +63,7 @@ class Acme:
         return dict(self._asking)
 
     def variables(self, domain: str) -> dict[str, str] | None:
-        """Return what a DNS provider wants to know, ``None`` if nothing is stored. Raises :class:`StoreCorrupt`."""
+        """Return the credentials for a DNS provider, ``None`` if none are stored. Raises :class:`StoreCorrupt`."""
         try:
             found = json.loads(self._vault.get_internal(_named("acme-dns", domain)))
         except NotFound:
@@ -71,7 +71,7 @@ class Acme:
         return {str(key): str(value) for key, value in found.items()}
 
     def keep_variables(self, domain: str, variables: Mapping[str, str] | None) -> None:
-        """Store what a DNS provider wants to know, in place of what was stored before; ``None``: nothing."""
+        """Store the credentials for a DNS provider, in place of earlier ones; with ``None``, delete them."""
         if variables is not None:
             self._vault.put_internal(_named("acme-dns", domain), json.dumps(dict(variables)).encode())
             return
@@ -79,7 +79,7 @@ class Acme:
             self._vault.delete_internal(_named("acme-dns", domain))
 
     def forget(self, domain: str) -> None:
-        """Delete all certificates of a site, and what its DNS provider wants to know."""
+        """Delete all certificates of a site, and the credentials for its DNS provider."""
         self.kept.forget(domain)
         self.keep_variables(domain, None)
 
@@ -128,7 +128,7 @@ class Acme:
         told = self.variables(site.domain) if settings.dns else {}
         if told is None:
             raise HostFailure(
-                f"what the DNS provider of {site.domain} wants to know is not stored",
+                f"the credentials for the DNS provider of {site.domain} are not stored",
                 hint=f"sudo flytectl domain set {site.domain} --dns PROVIDER --from-file FILE",
             )
         job = acme_unit.Job(settings, name, account, made.request, told)

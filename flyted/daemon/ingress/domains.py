@@ -83,8 +83,8 @@ class Domains:
     async def set(self, call: Call) -> DomainStatus:
         """Serve all apps at a base domain, or give one that is served another certificate.
 
-        What follows the request is the PEM of certificate and key; or, for an ACME authority, what the DNS provider
-        wants to know, or nothing to keep what is stored of that; or nothing if this machine signs. Raises
+        What follows the request is the PEM of certificate and key. For an ACME authority it is the credentials for the
+        DNS provider, or nothing to keep those that are stored. If this machine signs, it is nothing. Raises
         :class:`InvalidInput` or :class:`AlreadyExists` for a domain or certificate that cannot be taken,
         :class:`HostFailure` when the ingress cannot listen. After an error everything is as it was.
         """
@@ -166,7 +166,10 @@ class Domains:
         return self._status(site)
 
     def _variables(self, text: bytes, site: Site, before: Site | None) -> Mapping[str, str] | None:
-        """Return what a DNS provider wants to know, ``None`` to keep what is stored. Raises :class:`InvalidInput`."""
+        """Return credentials for a DNS provider, ``None`` to keep those that are stored.
+
+        Raises :class:`InvalidInput`.
+        """
         if site.acme is None or not site.acme.dns:
             return None
         if text:
@@ -174,7 +177,7 @@ class Domains:
         if before is not None and before.acme is not None and before.acme.dns == site.acme.dns:
             return None
         raise InvalidInput(
-            f"{site.acme.dns} wants to know who changes records", hint="give its token: --from-file FILE"
+            f"no credentials for the DNS provider {site.acme.dns} are stored", hint="give its token: --from-file FILE"
         )
 
     def _keep(self, site: Site, found: Given | None) -> None:

@@ -1,4 +1,4 @@
-"""Reads what a DNS provider wants to know before it lets lego change records. Pure.
+"""Reads the credentials with which lego changes records at a DNS provider. Pure.
 
 A file has either lines NAME=VALUE, with the variables that lego knows, or one token alone, for the providers that
 want nothing else. Source: ``lego dnshelp -c PROVIDER`` of lego 4.9.
