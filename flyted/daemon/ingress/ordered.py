@@ -66,10 +66,11 @@ class OrderedCertificates:
 
     @property
     def names(self) -> _Names:
-        """The names of apps, made again only when apps or sites have changed."""
+        """The names of apps, made again only when apps or sites have changed; without an authority no app is read."""
         sites, apps = self._sites.all(), self._apps()
         if self._named is None or self._named[0] is not sites or self._named[1] is not apps:
-            served = [(app, app.current.spec) for app in apps if app.current is not None]
+            ordering = any(site.acme is not None for site in sites)
+            served = [(app, app.current.spec) for app in apps if app.current is not None] if ordering else []
 
             def wanted(chosen: Callable[[StoredApp], object]) -> dict[str, str]:
                 specs = {app.key.id: spec for app, spec in served if chosen(app)}
