@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import grp
 import json
 import os
@@ -23,6 +24,8 @@ AUTHORITY = Path("/run/flyted/ca.pem")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 Done = subprocess.CompletedProcess[str]
+
+_servers: list[subprocess.Popen[bytes]] = []
 
 
 def environment(user: str) -> dict[str, str]:
@@ -104,8 +107,25 @@ def forget_tokens(*names: str) -> None:
 
 
 def serve(file: str, *flags: str) -> str:
-    """Serve a file of alice's; its app's URL."""
-    return alice("flytectl", "serve", "-q", *flags, file).stdout.strip()
+    """Serve a file of alice's; its app's URL. The file is imported by a Python that has loaded what the SDK needs."""
+    chosen = any(flag.startswith(("--python", "--as")) for flag in flags)
+    script = "# /// script" in Path(pwd.getpwnam("alice").pw_dir, file).read_text(errors="replace")
+    python = () if chosen or script else ("--python", warm_python())
+    return alice("flytectl", "serve", "-q", *python, *flags, file).stdout.strip()
+
+
+@functools.cache
+def warm_python() -> str:
+    """Start alice's Python with what the SDK needs, once, for as long as these tests run; its program."""
+    program = str(Path(__file__).with_name("warm_python.py"))
+    server = subprocess.Popen(
+        [*becoming("alice"), program, "--server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
+        env=environment("alice") | {"DO_NOT_TRACK": "1"}, start_new_session=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    _servers.append(server)  # its standard input stays open until these tests end, and the server as long
+    return program
 
 
 def curl(url: str, *options: str) -> tuple[int, str]:
