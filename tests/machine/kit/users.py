@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import grp
 import json
@@ -24,8 +25,6 @@ AUTHORITY = Path("/run/flyted/ca.pem")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 Done = subprocess.CompletedProcess[str]
-
-_servers: list[subprocess.Popen[bytes]] = []
 
 
 def environment(user: str) -> dict[str, str]:
@@ -124,7 +123,7 @@ def warm_python() -> str:
     )  # fmt: skip
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-    _servers.append(server)  # its standard input stays open until these tests end, and the server as long
+    atexit.register(server.communicate)  # at the end of its standard input it ends
     return program
 
 
