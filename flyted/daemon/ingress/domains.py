@@ -181,11 +181,14 @@ class Domains:
         )
 
     def _keep(self, site: Site, found: Given | None) -> None:
-        """Store a site and the certificate that was given for it, if any."""
+        """Store a site and the certificate that was given for it, if any; without one, an older one goes.
+
+        It stays if certificates are ordered: names show it until theirs have come.
+        """
         if found is not None:
             site_certificates.keep(self._vault, site.domain, found)
         self._table.put(site)
-        if found is None:
+        if found is None and site.acme is None:
             site_certificates.forget(self._vault, site.domain)
 
     def _forget(self, domain: str) -> None:

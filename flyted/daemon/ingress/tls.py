@@ -107,17 +107,28 @@ class Tls:
     def _of_site(self, site: Site) -> Iterator[Certificate]:
         """Yield a site's certificates.
 
-        Until an authority has given one, names have the certificate that this machine signs. HAProxy prefers one for
-        exactly a client's name to one with ``*``.
+        Until an authority has given one, names have the certificate that the operator gave before, or one that this
+        machine signs. HAProxy prefers one for exactly a client's name to one with ``*``.
         """
         ordered: dict[str, Given] = {}
         if site.certificate == ACME and self._ordered is not None:
             ordered = dict(self._ordered.certificates(site.domain))
-        every = self.given(site.domain) if site.certificate == FILE else ordered.pop(hosts(site.domain)[0], None)
+        every = ordered.pop(hosts(site.domain)[0], None)
+        if site.certificate == FILE:
+            every = self.given(site.domain)
+        elif site.certificate == ACME and every is None:
+            every = self._given_before(site.domain)
         pem = self.leaf(site.domain) if every is None else every.pem
         yield Certificate(site.domain, hosts(site.domain), pem)
         for name, found in ordered.items():
             yield Certificate(name, (name,), found.pem)
+
+    def _given_before(self, domain: str) -> Given | None:
+        """Return the certificate that the operator gave for a domain before an authority was asked, if it is good."""
+        with contextlib.suppress(FlytedError):  # mostly there is none
+            found = self.given(domain)
+            return found if found.ends.timestamp() > self._clock.time() else None
+        return None
 
     async def show(self, _call: Call) -> Authority:
         """Return the CA's certificate, which is public. Raises :class:`StoreCorrupt` when the store is refused."""
@@ -181,6 +192,8 @@ class Tls:
         now = self._clock.time()
         for site in self._sites():
             with contextlib.suppress(FlytedError):  # logged already
+                if site.certificate == ACME and (before := self._given_before(site.domain)) is not None:
+                    yield before.ends.timestamp()
                 if site.certificate != FILE:
                     continue
                 ends = self.given(site.domain).ends.timestamp()
