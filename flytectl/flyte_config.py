@@ -46,8 +46,8 @@ def render(gateway: GatewayPlace, project: str, domain: str) -> str:
     return _TEXT.format_map({name: json.dumps(value) for name, value in quoted.items()})
 
 
-def write(path: Path, text: str, *, force: bool) -> None:
-    """Write the text to ``path``, and make its folder.
+def write(path: Path, text: str, *, force: bool, mode: int = 0o644) -> None:
+    """Write the text to ``path``, and make its folder. ``mode``: the file's, of which the umask takes away.
 
     Raise :class:`AlreadyExists` if the file has another text and ``force`` is false, :class:`HostFailure` if it cannot
     be written.
@@ -57,7 +57,8 @@ def write(path: Path, text: str, *, force: bool) -> None:
         if not force and path.exists() and path.read_text("utf-8", "replace") != text:
             raise AlreadyExists(f"{path} already exists, with different contents", hint="flytectl config init --force")
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(text, "utf-8")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
+            stream.write(text)
         part.replace(path)
     except OSError as error:
         raise HostFailure(f"cannot write {path}: {error.strerror}", hint=f"ls -ld {path.parent}") from error

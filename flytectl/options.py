@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO, TypeVar
@@ -34,6 +35,17 @@ def secret_scope(function: Decorated) -> Decorated:
 def as_json(function: Decorated) -> Decorated:
     """Add ``--json``: print the answer as JSON on standard output."""
     return click.option("--json", "json_", is_flag=True, help="Print JSON.")(function)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def period(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    """Return the seconds of a period such as 90d; raise BadParameter for any other text."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a period: write 90d, 12h, 30m, 45s or 2w")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def has_colour(stream: TextIO) -> bool:

@@ -35,9 +35,10 @@ class Address:
 
 
 def names_of(domain: DomainStatus) -> tuple[str, ...]:
-    """Return the names to try: a few that certificates are ordered for, and one that is no app's."""
-    ordered = [each.name for each in domain.orders if not each.name.startswith("*.")]
-    return (*ordered[:MOST_NAMES], f"flyted-test.{domain.domain}")
+    """Return the names to try: flyted's API, a few that certificates are ordered for, and one that is nobody's."""
+    ordered = [each.name for each in domain.orders if each.name != domain.api and not each.name.startswith("*.")]
+    own = (domain.api,) if domain.api else ()
+    return (*own, *ordered[:MOST_NAMES], f"flyted-test.{domain.domain}")
 
 
 def run(domain: DomainStatus) -> list[Check]:

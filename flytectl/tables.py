@@ -42,6 +42,7 @@ def domain_text(found: DomainStatus) -> str:
     facts = {
         "Domain": found.domain,
         "URLs": f"https://APP.{found.domain}" + (" (shown as the apps' URL)" if found.shown else ""),
+        "API": f"https://{found.api}" if found.api else "",
         "Certificate": kinds.get(found.certificate, found.certificate),
         "SHA-256": found.fingerprint,
         "Valid": f"{day(found.not_before)} to {day(found.not_after)}" if found.not_after else "",

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     help="The certificate by which that server is trusted.",
 )  # fmt: skip
 @click.option("--own-ca", is_flag=True, help="Have this machine sign the certificate.")
+@click.option(
+    "--api/--no-api", default=None, help="Serve flyted's API at flyted.DOMAIN, for flyte on other machines [no]."
+)
 @yes_option
 @as_json
-def set_(domain: str, *, own_ca: bool, yes: bool, json_: bool, **acme: Any) -> int:
+def set_(domain: str, *, own_ca: bool, api: bool | None, yes: bool, json_: bool, **acme: Any) -> int:
     """Serve all apps at APP.DOMAIN too.
 
     With --email, each app gets a certificate of Let's Encrypt that every client trusts. *.DOMAIN has to lead to this
@@ -40,16 +43,22 @@ def set_(domain: str, *, own_ca: bool, yes: bool, json_: bool, **acme: Any) -> i
 
     With --own-ca, this machine signs: clients have to trust its authority once, flytectl domain get DOMAIN --pem. For
     a certificate of your own, use 'domain cert'.
+
+    With --api alone, a domain keeps its certificate. To set up the other machine: flytectl config init
+    --for-other-machine NAME.
     """
     name = _name(domain)
     given = sorted(option for option, value in acme.items() if value)
     if own_ca and given:
         raise click.UsageError("with --own-ca no certificate is ordered: the other options make no sense")
-    if own_ca:
-        return _serve(name, Wanted("own-ca"), yes=yes, json_=json_)
-    if not acme["email"]:
+    if api is not None and not own_ca and not given:
+        return _shown(_api(name, api=api, yes=yes), json_=json_)
+    if not own_ca and not acme["email"]:
         raise click.UsageError("say where the certificate comes from: --email ADDRESS or --own-ca, or 'domain cert'")
-    return _serve(name, _ordered(**acme), yes=yes, json_=json_)
+    done = _serve(name, Wanted("own-ca") if own_ca else _ordered(**acme), yes=yes)
+    if done is not None and api is not None:
+        done = _api(name, api=api, yes=yes) or done
+    return _shown(done, json_=json_)
 
 
 def _ordered(
@@ -95,7 +104,7 @@ def cert(domain: str, cert_file: str, key_file: str, *, yes: bool, json_: bool) 
 
     no_core_dump()
     pem = read_file(cert_file, "--cert") + b"\n" + read_file(key_file, "--key")
-    return _serve(_name(domain), Wanted("file", pem), yes=yes, json_=json_)
+    return _shown(_serve(_name(domain), Wanted("file", pem), yes=yes), json_=json_)
 
 
 @click.command()
@@ -229,17 +238,45 @@ class Wanted:
     acme: dict[str, str] = field(default_factory=dict)
 
 
-def _serve(domain: str, wanted: Wanted, *, yes: bool, json_: bool) -> int:
-    from flytectl import render
-    from flytectl.confirm import DECLINED
+def _serve(domain: str, wanted: Wanted, *, yes: bool) -> DomainStatus | None:
+    """Serve apps at a domain; return it, or ``None`` after a no."""
     from flytectl.daemon import call
     from flyted.contract.answers.domains import DomainPreview, DomainStatus
 
     preview = call(DomainPreview, "domain.preview", {"domain": domain})
     if not yes and not _agreed(domain, preview):
-        return DECLINED
+        return None
     args = {"domain": domain, "certificate": wanted.certificate, "acme": wanted.acme}
-    done = call(DomainStatus, "domain.set", args, bulk=wanted.secret)
+    return call(DomainStatus, "domain.set", args, bulk=wanted.secret)
+
+
+def _api(domain: str, *, api: bool, yes: bool) -> DomainStatus | None:
+    """Serve flyted's API at a domain, or stop that; return the domain, or ``None`` after a no."""
+    from flytectl.confirm import confirmed
+    from flytectl.daemon import call
+    from flyted.contract.answers.domains import DomainStatus
+
+    found = call(DomainStatus, "domain.get", {"domain": domain})
+    if api and not found.api and not yes:
+        told = [
+            f"Every machine that reaches this one will reach flyted's API at flyted.{domain}.",
+            "With a token of a member of group flyted one can deploy and delete apps, read logs and set secrets",
+            "there; without one, nothing.",
+        ]
+        if not confirmed(
+            told, "Serve the API?", "to serve the API on the network", "add --yes", "nothing was changed"
+        ):
+            return None
+    return call(DomainStatus, "domain.api", {"domain": domain, "api": api})
+
+
+def _shown(done: DomainStatus | None, *, json_: bool) -> int:
+    """Print what there is of a domain now, and what is to be done next; return the exit status."""
+    from flytectl import render
+    from flytectl.confirm import DECLINED
+
+    if done is None:
+        return DECLINED
     if json_:
         out(render.to_json(done))
         return 0
@@ -279,6 +316,11 @@ def _next(done: DomainStatus) -> list[str]:
         )
     if done.server:
         lines.append(f"certificates are ordered now; to see how far that is: flytectl domain get {done.domain}")
+    if done.api:
+        lines += [
+            f"flyted's API is at https://{done.api}",
+            "to set up flyte on another machine: flytectl config init --for-other-machine NAME",
+        ]
     if done.authority:
         lines.append(f"clients have to trust this machine's authority: flytectl domain get {done.domain} --pem")
     return lines

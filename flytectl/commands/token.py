@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
 import click
 
 from flytectl.complete import complete_app, complete_token
-from flytectl.options import app_scope, as_json, no_core_dump, out, say
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
-    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", value, re.ASCII)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is not a period: write 90d, 12h, 30m, 45s or 2w")
-    return int(found[1]) * _UNITS[found[2]]
+from flytectl.options import app_scope, as_json, no_core_dump, out, period, say
 
 
 @click.command()
@@ -38,7 +28,7 @@ def token(*, json_: bool) -> None:
 
 @click.command()
 @click.option("--name", required=True, metavar="NAME", help="Name to revoke it by.")
-@click.option("--expires", default="30d", callback=_seconds, metavar="PERIOD", help="Lifetime: 90d, 12h [30d].")
+@click.option("--expires", default="30d", callback=period, metavar="PERIOD", help="Lifetime: 90d, 12h [30d].")
 @click.option("--app", default="", metavar="APP", shell_complete=complete_app, help="Valid for this app only.")
 @app_scope
 @as_json

@@ -20,6 +20,8 @@ MAX_DOMAIN = 180
 BASE_DOMAIN = "apps.localhost"
 GATEWAY_HOST = "flyted.localhost"
 """Where the Flyte CLI and SDK find this machine; no app can have this name."""
+GATEWAY_LABEL = "flyted"
+"""Where they find it at another base domain, if it is served there; no app can have this name either."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

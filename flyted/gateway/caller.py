@@ -21,7 +21,7 @@ _HELP = "run: flytectl config init; the flyte command then gets its tokens from 
 class Caller:
     """The origin of one request. ``gone`` is set when the client has closed its connection."""
 
-    host: str = GATEWAY_HOST
+    host: str = GATEWAY_HOST  # the name that it used; at another base domain, with the port if it named one
     local: bool = False
     https_port: int = 443
     http_port: int = 80
@@ -31,6 +31,14 @@ class Caller:
     rights: frozenset[str] = frozenset()
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """The address to which it sends files: unencrypted only to a name that means this machine for every client."""
+        if self.host != GATEWAY_HOST:
+            return f"https://{self.host}"  # with the port that the client knows
+        scheme, port, usual = ("http", self.http_port, 80) if self.local else ("https", self.https_port, 443)
+        return f"{scheme}://{self.host}{'' if port == usual else f':{port}'}"
 
     async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for ``work``, but not after the client has left: it is cancelled then."""
@@ -96,7 +104,10 @@ def of_request(headers: dict[str, str]) -> Caller:
     ports = headers.get("x-flyted-ports", "").split()
     known = len(ports) == 2 and all(port.isascii() and port.isdigit() for port in ports)
     https_port, http_port = (int(ports[0]), int(ports[1])) if known else (443, 80)
-    return Caller(local=headers.get("x-flyted-local") == "1", https_port=https_port, http_port=http_port)
+    return Caller(
+        headers.get("x-flyted-host", GATEWAY_HOST), headers.get("x-flyted-local") == "1",
+        https_port=https_port, http_port=http_port,
+    )  # fmt: skip
 
 
 def bearer(headers: dict[str, str]) -> str:

@@ -69,7 +69,8 @@ CREATE TABLE certificate_order (
     server TEXT NOT NULL
 ) STRICT;
 """
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME)
+_API = "ALTER TABLE site ADD COLUMN api INTEGER NOT NULL DEFAULT 0;"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

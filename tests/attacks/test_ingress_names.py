@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, needs_haproxy]
 
 SITE = "apps.example.org"
 OPEN, GUARDED, RESTRICTED = f"a.{SITE}", f"b.{SITE}", f"c.{SITE}"
+API = "flyted.apps.example.net"
 HTML = "Accept: text/html\r\n"
 
 
@@ -32,7 +33,7 @@ def box(tmp_path: Path) -> Iterator[Machine]:
     state = IngressState(
         servers=servers, hosts=hosts, guarded={B: "b"}, restricted={"c.apps.localhost": "c"},
         open_paths=keys("c.apps.localhost", ["/v1"]), domains={SITE: "apps.localhost"},
-        names={"chat.example.org": B, "www.example.org": A},
+        names={"chat.example.org": B, "www.example.org": A, API: GATEWAY_HOST},
     )  # fmt: skip
     try:
         for name in servers:
@@ -108,6 +109,15 @@ def test_the_gateway_has_no_other_name(box: Machine, host: str) -> None:
     """Its pages and Flyte's API are for this machine."""
     assert ask(box, GATEWAY_HOST)[0] == 200
     assert ask(box, host)[0] == 421
+
+
+def test_the_gateway_at_a_name_that_it_was_given(box: Machine) -> None:
+    """It is not told that the caller is on this machine's own name, and no app's rules are for it."""
+    for host in (API, API.upper(), f"{API}:8443", f"{API}."):
+        assert ask(box, host)[0] == 200, host
+    for host in (f"x.{API}", f"{API}.apps.localhost", f"{API}.{SITE}"):
+        assert ask(box, host)[0] == 421, host
+    assert ask(box, API, OWN_PATH)[0] == 200  # the gateway knows no such page there
 
 
 def test_a_client_has_one_allowance_at_all_names_of_an_app(tmp_path: Path) -> None:

@@ -268,10 +268,33 @@ def test_only_root_at_this_machine_changes_domains(machine: Machine) -> None:
     """Everybody who may operate apps may look."""
     rows = machine.domains.verbs()
     assert {name for name, row in rows.items() if row.right is Right.ADMIN} == {
-        "domain.set", "domain.renew", "domain.remove",
+        "domain.set", "domain.api", "domain.renew", "domain.remove",
     }  # fmt: skip
     assert all(row.sockets == verbs_of_domains._HERE for row in rows.values() if row.right is Right.ADMIN)
     machine.close()
+
+
+def test_the_api_is_served_where_that_was_said(machine: Machine) -> None:
+    """At a name that no app has; another certificate changes nothing about it."""
+
+    async def story() -> None:
+        assert (await own(machine))["api"] == ""
+        done = await ask(machine, "domain.api", domain=HOUSE, api=True)
+        assert done["api"] == f"flyted.{HOUSE}"
+        assert (await ask(machine, "domain.set", signed(HOUSE), domain=HOUSE, certificate=FILE))["api"] == done["api"]
+        assert machine.haproxy.state is not None
+        assert machine.haproxy.state.names == {f"flyted.{HOUSE}": "flyted.localhost"}
+        assert Sites(machine.store.database).all()[0].api
+        assert (await ask(machine, "domain.api", domain=HOUSE, api=False))["api"] == ""
+        assert machine.haproxy.state.names == {}
+        with pytest.raises(NotFound):
+            await ask(machine, "domain.api", domain=WORK, api=True)
+        machine.deployed("flyted")  # by a version that had no such name
+        with pytest.raises(AlreadyExists, match="a name of app 'flyted'"):
+            await ask(machine, "domain.api", domain=HOUSE, api=True)
+        assert machine.haproxy.state.names == {}
+
+    beside(machine, story)
 
 
 def test_domains_are_there_after_a_restart(machine: Machine) -> None:

@@ -43,6 +43,24 @@ def vars_of(found: DomainStatus) -> dict[str, object]:
     return to_wire(found)
 
 
+def test_the_api_is_served_after_a_yes(stub_daemon, terminal, monkeypatch, capsys) -> None:
+    """It says who will reach it; a domain that is there keeps its certificate."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked))
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
+    assert cli.main(["domain", "set", DOMAIN, "--api"]) == 1
+    said = capsys.readouterr().err
+    assert f"will reach flyted's API at flyted.{DOMAIN}" in said
+    assert asked == ["domain.get"]
+    stub_daemon(daemon(asked, replace(OWN, api=f"flyted.{DOMAIN}")))
+    assert cli.main(["domain", "set", DOMAIN, "--api", "--yes"]) == 0
+    assert f"flyted's API is at https://flyted.{DOMAIN}" in capsys.readouterr().err
+    assert asked[1:] == ["domain.get", "domain.api"]
+    asked.clear()
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca", "--no-api", "--yes"]) == 0
+    assert asked == ["domain.preview", "domain.set", "domain.get", "domain.api"]
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who can be asked."""

@@ -47,6 +47,16 @@ def test_a_stranger_sees_how_to_log_in(gateway: Running, path: str, cookie: str)
     assert [verb for verb in gateway.flyted.verbs() if verb != "app.list"] == []
 
 
+@pytest.mark.parametrize("path", ["/", "/login?code=x", PAGE, "/.flyted/session?code=x"])
+def test_the_api_at_another_domain_has_no_pages(gateway: Running, path: str) -> None:
+    """Also for a browser with the cookie; it says where they are."""
+    at = "flyted.apps.example.org"
+    answer = go(gateway, path, Host=at, X_Flyted_Host=at, Cookie=COOKIE)
+    assert answer.status == 404
+    assert "its pages are at https://flyted.localhost" in answer.text
+    assert answer.cookies == []
+
+
 def test_the_apps_page_shows_state_address_and_last_lines(gateway: Running) -> None:
     """What the SDK's address leads to."""
     gateway.flyted.answers("app.get", {"result": {"app": app_status(reason="it <b>sleeps</b>"), "spec": {}}})

@@ -50,6 +50,18 @@ def put(gateway: Running, url: str, body: bytes, method: str = "PUT", **headers:
         connection.close()
 
 
+def test_where_the_content_is_sent(gateway: Running) -> None:
+    """To the name that the caller used; unencrypted only on this machine, by the name that means each client's own."""
+    at = "flyted.apps.example.org"
+    for headers, address in (
+        (LOCAL, "http://flyted.localhost:8080"),
+        (REMOTE, "https://flyted.localhost:8443"),
+        ({**LOCAL, "x-flyted-host": at}, f"https://{at}"),
+        ({**REMOTE, "x-flyted-host": f"{at}:444"}, f"https://{at}:444"),
+    ):
+        assert locate(gateway, headers).signed_url.startswith(f"{address}/upload/"), headers
+
+
 PLACE = BlobKey("p1", "development", MD5.hex(), "fast1.tar.gz")
 
 

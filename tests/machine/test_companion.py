@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,26 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.companion_sdk import SHARE, Desk, clear, files
+from tests.machine.kit.companion_sdk import SHARE, Desk, clear, environment_for, files, install
 from tests.machine.kit.users import EXAMPLES, becoming, curl, environment
 
 ROOT = Path(__file__).parents[2]
-UV = "/usr/lib/flyted/bin/uv"
-CACHE = ROOT / "build/uv"
-"""The only folder of the machine that outlives it."""
 APP = "authenticated-api"
-
-
-def install(place: Path, *packages: str) -> None:
-    how = ("--quiet", "--system-certs", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place)
-    subprocess.run([UV, "pip", "install", *how, *packages], check=True, env=os.environ)
 
 
 @pytest.fixture(scope="module", params=["2.11.4", pytest.param("2.10.7", marks=pytest.mark.long)])
 def place(request: pytest.FixtureRequest) -> Iterator[Path]:
     """An environment with that SDK, and without the companion."""
-    found = Path("/opt/flyte") / request.param
-    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", found], check=True)
+    found = environment_for(request.param)
     install(found, f"flyte=={request.param}", "fastapi", "uvicorn", "msgpack", "pytest", "hypothesis")
     yield found
     clear("API_KEY", apps=(APP,))

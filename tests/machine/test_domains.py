@@ -17,11 +17,10 @@ import pytest
 from flyted.host.ca import Ca, issue_leaf, new_ca
 from flyted.plan.ingress.certificates import FOLDER
 from tests.machine.kit.apps import serve
+from tests.machine.kit.guest import INSIDE, OURS, OURS6, connected
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, curl, refused
 
-OURS, VISITOR = "198.51.100.1", "198.51.100.2"  # RFC 5737
-OURS6, VISITOR6 = "2001:db8:8::1", "2001:db8:8::2"  # RFC 3849
 HOUSE, WORK = "apps.box.lan", "apps.example.org"
 APP = "domains-app"
 LOST = "000"
@@ -31,20 +30,12 @@ LOST = "000"
 def app() -> Iterator[str]:
     """An app that requires no token, and a visitor on a network of this machine."""
     url = serve(APP)
-    sh("ip", "netns", "add", "guest")
     try:
-        for words in (
-            "link add ours1 type veth peer name far1 netns guest", f"addr add {OURS}/24 dev ours1",
-            f"-6 addr add {OURS6}/64 dev ours1 nodad", "link set ours1 up",
-            f"-n guest addr add {VISITOR}/24 dev far1", f"-n guest -6 addr add {VISITOR6}/64 dev far1 nodad",
-            "-n guest link set far1 up",
-        ):  # fmt: skip
-            sh("ip", *words.split())
-        yield url
+        with connected():
+            yield url
     finally:
         for each in answer("domain", "ls")["domains"]:
             sh("flytectl", "domain", "rm", each["domain"], "--yes")
-        sh("ip", "netns", "del", "guest")
         alice("flytectl", "app", "delete", "--yes", APP)
 
 
@@ -58,7 +49,7 @@ def visit(host: str, authority: Path, address: str = OURS, *more: str) -> str:
     """The status that the visitor gets; :data:`LOST` if it comes to no answer."""
     where = f"[{address}]" if ":" in address else address
     done = subprocess.run(
-        ["ip", "netns", "exec", "guest", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20",
+        [*INSIDE, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20",
          "--cacert", str(authority), "--resolve", f"{host}:{port()}:{where}", *more, f"https://{host}:{port()}/"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -66,6 +66,8 @@ def test_a_custom_domain_without_certificates_is_told() -> None:
         (spec("a", custom_domain="apps.example.org"), "is a name of apps.example.org"),
         (spec("a", custom_domain="b.apps.example.org"), "is a name of apps.example.org"),
         (spec("a", custom_domain="example.org"), "is a name of apps.example.org"),
+        (spec("flyted"), "is the name of flyted's API"),
+        (spec("a", subdomain="flyted"), "is the name of flyted's API"),
     ],
 )
 def test_whose_a_name_is(made: AppSpec, said: str) -> None:

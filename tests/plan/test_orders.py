@@ -41,6 +41,8 @@ def test_the_names_that_want_a_certificate() -> None:
     sites = [Site("apps.box.lan", OWN_CA, 1.0), Site("x.org", "acme", 2.0, HTTP), Site("y.org", "acme", 3.0, DNS)]
     assert wanted_names(sites, ["a", "b"]) == {"a.x.org": "x.org", "b.x.org": "x.org", "*.y.org": "y.org"}
     assert wanted_names(sites, []) == {"*.y.org": "y.org"}
+    sites = [dataclasses.replace(site, api=True) for site in sites]  # its name needs one, too
+    assert wanted_names(sites, []) == {"flyted.x.org": "x.org", "*.y.org": "y.org"}
 
 
 def test_a_first_certificate_is_due_at_once_and_a_renewal_at_two_thirds() -> None:

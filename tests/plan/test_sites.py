@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flyted.contract.errors import AlreadyExists, FlytedError, InvalidInput
 from flyted.contract.names import base_domain
 from flyted.plan.ingress.certificates import Certificate, list_text, parse_list
 from flyted.plan.ingress.ports import listening
-from flyted.plan.ingress.sites import OWN_CA, Site, addresses, check_free, covers, domains, hosts, shown
+from flyted.plan.ingress.sites import OWN_CA, Site, addresses, apis, check_free, covers, domains, hosts, shown
 from flyted.plan.ingress.state import Listen
 
 BASE = "apps.localhost"
@@ -50,6 +52,12 @@ def test_what_is_no_domain(text: str) -> None:
     """It reaches HAProxy's configuration and names of files."""
     with pytest.raises(InvalidInput):
         base_domain(text)
+
+
+def test_where_the_api_is_served() -> None:
+    """At the sites whose operator wants it; elsewhere its name is nobody's."""
+    assert apis([HOUSE, WORK]) == {}
+    assert apis([HOUSE, replace(WORK, api=True)]) == {"flyted.apps.example.org": "flyted.localhost"}
 
 
 def test_where_the_ingress_listens() -> None:

@@ -41,6 +41,7 @@ class DomainStatus(Answer):
     orders: tuple[OrderStatus, ...] = ()
     https_port: int = 443  # on which the ingress listens
     http_port: int = 80
+    api: str = ""  # the host name at which flyted's API is served; "": it is not
 
     @property
     def state(self) -> str:

@@ -25,9 +25,8 @@ from flyted.host.given_certificate import Given, given
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
-from flyted.plan.ingress import sites
+from flyted.plan.ingress import names, sites
 from flyted.plan.ingress.dns_providers import variables
-from flyted.plan.ingress.names import claims
 from flyted.plan.ingress.orders import due
 from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, WARN_S, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
@@ -61,6 +60,7 @@ class Domains:
         return {
             "domain.preview": Verb(Right.READ, named, self.preview, sockets=_HERE),
             "domain.set": Verb(Right.ADMIN, change, self.set, bulk=True, sockets=_HERE, changes=True),
+            "domain.api": Verb(Right.ADMIN, named | {"api": bool}, self.api, sockets=_HERE, changes=True),
             "domain.renew": Verb(Right.ADMIN, named, self.renew, sockets=_HERE, changes=True),
             "domain.list": Verb(Right.READ, {}, self.list),
             "domain.get": Verb(Right.READ, named, self.get),
@@ -95,7 +95,13 @@ class Domains:
         found = self._fitting(call.bulk, domain) if policy == FILE else None
         acme = _acme(call, domain) if policy == ACME else None
         before = self._table.find(domain)
-        site = Site(domain, policy, before.created_at if before else self._clock.time(), acme)
+        site = Site(
+            domain,
+            policy,
+            before.created_at if before else self._clock.time(),
+            acme,
+            before is not None and before.api,
+        )
         given_variables = self._variables(call.bulk, site, before)
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
@@ -152,6 +158,16 @@ class Domains:
         await self._apply()
         return Done()
 
+    async def api(self, call: Call) -> DomainStatus:
+        """Serve flyted's API at a base domain, or stop that. Raises :class:`NotFound`, :class:`AlreadyExists`."""
+        site = dataclasses.replace(self._known(call), api=call.args["api"])
+        call.about.tell(domain=site.domain)
+        if site.api:
+            names.check_api(self._apps())
+        self._table.put(site)
+        await self._loop.settle()
+        return self._status(site)
+
     async def renew(self, call: Call) -> DomainStatus:
         """Order the certificates of a base domain that could not be had, without waiting for their next try.
 
@@ -207,7 +223,7 @@ class Domains:
 
     def _checked(self, call: Call) -> str:
         domain = base_domain(call.args["domain"])
-        custom = [spec.custom_domain for app in self._apps() for spec in claims(app) if spec.custom_domain]
+        custom = [spec.custom_domain for app in self._apps() for spec in names.claims(app) if spec.custom_domain]
         sites.check_free(domain, self._config.base_domain, self._table.all(), custom)
         return domain
 
@@ -232,7 +248,8 @@ class Domains:
     def _status(self, site: Site) -> DomainStatus:
         listen = self._config.listen
         return dataclasses.replace(
-            self._certified(site), https_port=listen.https_port, http_port=listen.http_port
+            self._certified(site), https_port=listen.https_port, http_port=listen.http_port,
+            api=sites.api_host(site.domain) if site.api else "",
         )  # fmt: skip
 
     def _certified(self, site: Site) -> DomainStatus:

@@ -47,8 +47,7 @@ class Uploads:
         word = self._signer.sign(
             Ticket(place.project, place.domain, place.filename, place.md5, length or FILE_BYTES, expires, who.uid)
         )
-        scheme, port, usual = ("http", who.http_port, 80) if who.local else ("https", who.https_port, 443)
-        return f"{scheme}://{who.host}{'' if port == usual else f':{port}'}/upload/{word}", expires
+        return f"{who.address}/upload/{word}", expires
 
     async def put(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
         """Receive the content for one address, and answer. A content that is stored already is not stored again."""

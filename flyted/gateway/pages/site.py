@@ -7,6 +7,7 @@ from typing import Any
 
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
+from flyted.gateway.caller import caller
 from flyted.gateway.pages import html, login, views
 from flyted.gateway.pages.login import NO_PAGE
 from flyted.gateway.parts import Parts
@@ -14,12 +15,15 @@ from flyted.gateway.reply import Reply
 
 _PAGE = re.compile(r"/v2/domain/(?P<domain>[^/]+)/project/(?P<project>[^/]+)/(?P<kind>apps|runs)/(?P<name>[^/]+)/?")
 SESSION = "/.flyted/session"
+_ELSEWHERE = f"this is flyted's API; its pages are at https://{GATEWAY_HOST}, on the machine itself"
 
 
 async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
     """Send the page of a request. An error of flyted or of ours becomes a page, too."""
     host, path = headers.get("host", ""), scope["path"]
     try:
+        if caller().host != GATEWAY_HOST:
+            raise NotFound(_ELSEWHERE)
         if host.partition(":")[0].lower() != GATEWAY_HOST:
             if scope["method"] != "GET" or path != SESSION:
                 raise NotFound(NO_PAGE)

@@ -209,6 +209,8 @@ backend gateway
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Flyted-Ports "@PORTS@"
     http-request set-header X-Flyted-Local 1 if { src 127.0.0.0/8 ::1 }
+    http-request set-header X-Flyted-Host %[var(txn.at)] \
+if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ }
     # a followed log, or an image build, may say nothing for minutes
     timeout server 15m
     # of all it answers, pages or not: they say more than this where they need more

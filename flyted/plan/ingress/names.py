@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import AlreadyExists
-from flyted.contract.names import GATEWAY_HOST, host_of
+from flyted.contract.names import GATEWAY_HOST, GATEWAY_LABEL, host_of
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress.sites import Site, overlap
 
@@ -45,6 +45,10 @@ def notes(spec: AppSpec, sites: Sequence[Site]) -> Iterator[str]:
 
 def check(spec: AppSpec, apps: Iterable[StoredApp], base_domain: str, sites: Sequence[Site]) -> None:
     """Raise :class:`AlreadyExists` for a name of an app that is another's, or that is not an app's to have."""
+    if GATEWAY_LABEL in (spec.key.id, spec.subdomain):
+        raise AlreadyExists(
+            f"{GATEWAY_LABEL!r} is the name of flyted's API at each base domain", hint="use another one"
+        )
     custom = spec.custom_domain
     if custom == "localhost" or custom.endswith(".localhost"):
         raise AlreadyExists(f"custom_domain={custom!r} always means the client's own machine (RFC 6761)")
@@ -57,6 +61,16 @@ def check(spec: AppSpec, apps: Iterable[StoredApp], base_domain: str, sites: Seq
     for app in apps:
         if app.key != spec.key:
             _check_other(spec, app)
+
+
+def check_api(apps: Iterable[StoredApp]) -> None:
+    """Raise :class:`AlreadyExists` if an app has the name of flyted's API: one that older versions let be served."""
+    for app in apps:
+        if GATEWAY_LABEL in (app.key.id, *(each.subdomain for each in claims(app))):
+            raise AlreadyExists(
+                f"flyted's API would have the name {GATEWAY_LABEL!r}, which is a name of app '{app.key}'",
+                hint=f"serve the app by another name, and then: flytectl app delete {app.key.name}",
+            )
 
 
 def claims(app: StoredApp) -> list[AppSpec]:

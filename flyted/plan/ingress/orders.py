@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from flyted.contract.names import host_of
-from flyted.plan.ingress.sites import AcmeSettings, Site, hosts
+from flyted.plan.ingress.sites import AcmeSettings, Site, api_host, hosts
 
 AT_A_TIME = 4
 """The most orders that are under way at a time."""
@@ -65,7 +65,8 @@ def wanted_names(sites: Sequence[Site], labels: Collection[str], custom: Iterabl
     for site in sites:
         if site.acme is None:
             continue
-        names = hosts(site.domain)[:1] if site.acme.dns else [host_of(each, site.domain) for each in labels]
+        more = [api_host(site.domain)] if site.api else []
+        names = hosts(site.domain)[:1] if site.acme.dns else [*(host_of(each, site.domain) for each in labels), *more]
         found.update(dict.fromkeys(names, site.domain))
     first = next((site.domain for site in sites if site.acme is not None), None)
     return {**dict.fromkeys(custom, first), **found} if first is not None else {}

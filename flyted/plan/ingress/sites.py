@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from flyted.contract.errors import AlreadyExists, InvalidInput
-from flyted.contract.names import GATEWAY_HOST, printable
+from flyted.contract.names import GATEWAY_HOST, GATEWAY_LABEL, host_of, printable
 from flyted.plan.ingress.state import LOOPBACK
 
 OWN_CA, FILE, ACME = "own-ca", "file", "acme"
@@ -50,13 +50,14 @@ class AcmeSettings:
 class Site:
     """A base domain. ``certificate``: one of :data:`POLICIES`. ``created_at``: seconds since 1970.
 
-    ``acme``: how certificates are ordered, if they are.
+    ``acme``: how certificates are ordered, if they are. ``api``: whether flyted's API is served there, too.
     """
 
     domain: str
     certificate: str
     created_at: float
     acme: AcmeSettings | None = None
+    api: bool = False
 
 
 def hosts(domain: str) -> tuple[str, ...]:
@@ -67,6 +68,16 @@ def hosts(domain: str) -> tuple[str, ...]:
 def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
     """Return the ingress's table of base domains: each leads to the machine's own."""
     return {site.domain: base_domain for site in sites}
+
+
+def apis(sites: Iterable[Site]) -> dict[str, str]:
+    """Return the names at which flyted's API is served besides its own, for the ingress's table of names."""
+    return {api_host(site.domain): GATEWAY_HOST for site in sites if site.api}
+
+
+def api_host(domain: str) -> str:
+    """Return the name of flyted's API at a base domain."""
+    return host_of(GATEWAY_LABEL, domain)
 
 
 def addresses(configured: tuple[str, ...], sites: Collection[Site]) -> tuple[str, ...]:

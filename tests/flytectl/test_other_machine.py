@@ -1,0 +1,132 @@
+"""The script that sets up another machine: what it writes there, and what it leaves as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flytectl import cli, other_machine
+from flyted.contract import token
+from flyted.contract.answers.codec import to_wire
+from flyted.contract.answers.domains import DomainStatus
+from flyted.contract.answers.tokens import TokenStatus
+from flyted.contract.errors import InvalidInput, NotFound
+from tests.answers import whole
+from tests.flytectl.stub_daemon import result
+
+pytestmark = pytest.mark.slow
+
+API = "flyted.apps.example.org"
+TOKEN = token.new(bytes(range(token.RANDOM_BYTES)))
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PUBLIC = whole(DomainStatus, domain="apps.example.org", certificate="acme", api=API, https_port=443)
+HOUSE = replace(PUBLIC, domain="apps.box.lan", certificate="own-ca", api="flyted.apps.box.lan", authority_pem=PEM)
+
+
+def run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """As ``ssh laptop sh`` does."""
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        ["sh"], input=script, capture_output=True, text=True, check=False, env={"HOME": str(home), "PATH": os.defpath}
+    )
+
+
+def read(home: Path) -> Any:
+    """What the SDK reads there, with the companion's own section."""
+    config = pytest.importorskip("flyte.config")
+    return config.auto(home / ".flyte/config.yaml")
+
+
+@pytest.mark.parametrize("name", ["home", "my home", 'it\'s "mine" \\ $(id)'])
+def test_what_it_writes(tmp_path: Path, name: str) -> None:
+    """The SDK reads the configuration, and the command in it prints the token, which nobody else can read."""
+    home = tmp_path / name
+    done = run(other_machine.script(PUBLIC, TOKEN, "p1", "production"), home)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    found = read(home)
+    assert found.platform.endpoint == f"dns:///{API}"
+    assert found.platform.ca_cert_file_path is None
+    assert found.platform.auth_mode == "ExternalCommand"
+    assert (found.task.project, found.task.domain, found.image.builder) == ("p1", "production", "remote")
+    printed = subprocess.run(found.platform.command, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == TOKEN
+    assert {each.stat().st_mode & 0o77 for each in (home / ".flyte").iterdir()} == {0}
+    assert f'host: "{API}"' in (home / ".flyte/config.yaml").read_text()
+
+
+def test_an_authority_of_ours_goes_along(tmp_path: Path) -> None:
+    """With the port, if it is not the usual one; and other programs are told about it."""
+    done = run(other_machine.script(replace(HOUSE, https_port=8443), TOKEN, "default", "development"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"export SSL_CERT_FILE={tmp_path}/.flyte/flyted-bundle.pem" in done.stderr
+    found = read(tmp_path)
+    assert found.platform.endpoint == "dns:///flyted.apps.box.lan:8443"
+    assert Path(found.platform.ca_cert_file_path).read_text() == PEM
+
+
+def test_a_configuration_of_ones_own_stays(tmp_path: Path) -> None:
+    """One that it wrote is replaced, as for a new token."""
+    script = other_machine.script(PUBLIC, TOKEN, "default", "development")
+    assert run(script, tmp_path).returncode == run(script, tmp_path).returncode == 0
+    config = tmp_path / ".flyte/config.yaml"
+    config.write_text("admin:\n  endpoint: dns:///work.example.com\n")
+    (tmp_path / ".flyte/flyted.token").unlink()
+    done = run(script, tmp_path)
+    assert done.returncode == 1
+    assert "was not written by flytectl" in done.stderr
+    assert config.read_text().endswith("work.example.com\n")
+    assert not (tmp_path / ".flyte/flyted.token").exists()
+
+
+def test_which_domain_it_is_for() -> None:
+    """The first that serves the API, or the one that is asked for; without one it says how to make one."""
+    off = replace(PUBLIC, api="")
+    assert other_machine.serving([off, HOUSE, PUBLIC]) == HOUSE
+    assert other_machine.serving([HOUSE, PUBLIC], "apps.example.org") == PUBLIC
+    with pytest.raises(NotFound) as raised:
+        other_machine.serving([off])
+    assert raised.value.hint == "sudo flytectl domain set DOMAIN --api"
+    with pytest.raises(NotFound) as raised:
+        other_machine.serving([off, HOUSE], off.domain)
+    assert raised.value.hint == "sudo flytectl domain set apps.example.org --api"
+
+
+@pytest.mark.parametrize("bad", [("x`id`", "default"), (TOKEN, "p $(id)"), (TOKEN, "Bad")])
+def test_what_would_not_be_plain_in_a_script_is_refused(bad: tuple[str, str]) -> None:
+    """No text in it is run."""
+    with pytest.raises(InvalidInput):
+        other_machine.script(PUBLIC, bad[0], bad[1], "development")
+
+
+def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
+    """To standard output or a file that nobody else reads; a script that cannot be written leaves no token behind."""
+    asked: list[dict[str, object]] = []
+    status = to_wire(whole(TokenStatus, name="laptop", expires_at=2e9))
+
+    def answer(request: dict[str, object]) -> bytes:
+        asked.append(request)
+        if request["verb"] == "domain.list":
+            return result(domains=[to_wire(PUBLIC)])
+        return result(token=TOKEN, status=status) if request["verb"] == "token.create" else result(tokens=[status])
+
+    stub_daemon(answer)
+    words = ["config", "init", "--for-other-machine", "laptop", "--expires", "90d"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    assert said.out == other_machine.script(PUBLIC, TOKEN, "default", "development")
+    assert TOKEN not in said.err
+    assert "flytectl token revoke laptop" in said.err
+    assert [each["verb"] for each in asked] == ["domain.list", "token.create"]
+    file = tmp_path / "laptop.sh"
+    assert cli.main([*words, str(file)]) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("mine")
+    asked.clear()
+    assert cli.main([*words, str(file)]) != 0
+    assert [each["verb"] for each in asked] == ["domain.list", "token.create", "token.revoke"]
+    assert file.read_text() == "mine"
