@@ -46,19 +46,28 @@ def render(gateway: GatewayPlace, project: str, domain: str) -> str:
     return _TEXT.format_map({name: json.dumps(value) for name, value in quoted.items()})
 
 
+def check_new(path: Path, text: str = "") -> None:
+    """Raise :class:`AlreadyExists` if the file has another text."""
+    if path.exists() and path.read_text("utf-8", "replace") != text:
+        raise AlreadyExists(f"{path} already exists, with different contents", hint="add --force to replace it")
+
+
 def write(path: Path, text: str, *, force: bool, mode: int = 0o644) -> None:
     """Write the text to ``path``, and make its folder. ``mode``: the file's, of which the umask takes away.
 
     Raise :class:`AlreadyExists` if the file has another text and ``force`` is false, :class:`HostFailure` if it cannot
     be written.
     """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not force and path.exists() and path.read_text("utf-8", "replace") != text:
-            raise AlreadyExists(f"{path} already exists, with different contents", hint="flytectl config init --force")
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
-            stream.write(text)
-        part.replace(path)
+        if not force:
+            check_new(path, text)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
+                stream.write(text)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise HostFailure(f"cannot write {path}: {error.strerror}", hint=f"ls -ld {path.parent}") from error

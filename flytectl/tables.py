@@ -42,12 +42,13 @@ def domain_text(found: DomainStatus) -> str:
     facts = {
         "Domain": found.domain,
         "URLs": f"https://APP.{found.domain}" + (" (shown as the apps' URL)" if found.shown else ""),
-        "API": f"https://{found.api}" if found.api else "",
+        "API": f"https://{found.api}{found.port}" if found.api else "",
         "Certificate": kinds.get(found.certificate, found.certificate),
         "SHA-256": found.fingerprint,
         "Valid": f"{day(found.not_before)} to {day(found.not_after)}" if found.not_after else "",
-        "Authority": f"SHA-256 {found.authority} (flytectl domain get {found.domain} --pem)"
-        if found.authority
+        "Authority": f"SHA-256 {found.authority} (flytectl ca show {found.domain})" if found.authority else "",
+        "Meanwhile": f"names without one show the certificate that you gave, until {day(found.given_until)}"
+        if found.given_until
         else "",
         "Problem": found.problem,
         "Do": found.hint,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flytectl.complete import complete_domain
 from flytectl.options import as_json, out, say
 
 if TYPE_CHECKING:
@@ -17,17 +18,30 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("domain", required=False, metavar="[DOMAIN]", shell_complete=complete_domain)
 @click.option("--pem", is_flag=True, help="Print the certificate itself.")
+@click.option("--qr", is_flag=True, help="Print the address of the page for phones as a QR code.")
+@click.option("--mobileconfig", is_flag=True, help="Print the profile for an iPhone, iPad or Mac.")
 @as_json
-def show(*, pem: bool, json_: bool) -> None:
+def show(domain: str | None, *, pem: bool, qr: bool, mobileconfig: bool, json_: bool) -> None:
     """Show the certificate authority (CA).
 
-    Print its fingerprint, the names that it may sign for and where it is installed.
+    Print its fingerprint, the names that it may sign for and where it is installed. DOMAIN has one of its own, for
+    other machines: 'flytectl domain set DOMAIN --own-ca'.
     """
     from flytectl import render, trust
     from flytectl.daemon import call
     from flyted.contract.answers.machine import Authority
 
+    if pem + qr + mobileconfig + json_ > 1:
+        raise click.UsageError("choose one of --pem, --qr, --mobileconfig and --json")
+    if domain:
+        _of_domain(domain, pem=pem, qr=qr, mobileconfig=mobileconfig, json_=json_)
+        return
+    if qr or mobileconfig:
+        raise click.UsageError(
+            "name the DOMAIN that other machines use; without it, the authority is for this one alone"
+        )
     found = call(Authority, "ca.show")
     installed = str(trust.ANCHOR) if trust.in_bundle(found.pem) else None
     fingerprint = trust.fingerprint(found.pem)
@@ -41,6 +55,38 @@ def show(*, pem: bool, json_: bool) -> None:
     out(f"SHA-256    {fingerprint}")
     out(f"Names      {', '.join(render.safe(name) for name in found.names)}")
     out(f"Installed  {installed or 'no (sudo flytectl ca install)'}")
+
+
+def _of_domain(domain: str, *, pem: bool, qr: bool, mobileconfig: bool, json_: bool) -> None:
+    """Show the authority of a base domain. Raise :class:`InvalidInput` if this machine does not sign for it."""
+    from flytectl import qr_code, render
+    from flytectl.daemon import call
+    from flytectl.domain_name import domain_name
+    from flyted.contract import authority
+    from flyted.contract.answers.domains import DomainStatus
+    from flyted.contract.errors import InvalidInput
+
+    found = call(DomainStatus, "domain.get", {"domain": domain_name(domain)})
+    if not found.authority_pem:
+        raise InvalidInput(
+            f"this machine does not sign for {found.domain}: its certificate is from {found.issuer or 'elsewhere'}",
+            hint=f"flytectl domain get {found.domain}",
+        )
+    page = f"http://{found.own_name}" + (f":{found.http_port}" if found.http_port != 80 else "")
+    if json_:
+        out(render.to_json(
+            {"fingerprint": found.authority, "names": [found.domain], "page": page, "pem": found.authority_pem}
+        ))  # fmt: skip
+    elif pem:
+        out(found.authority_pem.strip())
+    elif mobileconfig:
+        out(authority.profile(found.domain, authority.der(found.authority_pem)).decode().strip())
+    else:
+        if qr:
+            out(qr_code.text(page))
+        out(f"SHA-256  {found.authority}")
+        out(f"Names    {found.domain} and names below it")
+        out(f"Page     {page}")
 
 
 @click.command()

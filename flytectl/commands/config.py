@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -12,18 +13,18 @@ from flytectl.options import app_scope, no_core_dump, out, period, say
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(allow_dash=True))
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--force", is_flag=True, help="Replace an existing file; for another machine, its token too.")
 @click.option(
     "--for-other-machine", "token_name", metavar="NAME",
     help="Write a script that sets up another machine, with a token of this name.",
 )  # fmt: skip
-@click.option("--at", "base", default="", metavar="DOMAIN", help="With it: the domain at which it finds this machine.")
+@click.option("--at", default="", metavar="HOST", help="With it: where it finds this machine, DOMAIN or DOMAIN:PORT.")
 @click.option(
     "--expires", default="30d", callback=period, metavar="PERIOD", help="With it: the token's lifetime [30d]."
 )
 @app_scope
 def init(
-    file: str | None, project: str, domain: str, *, force: bool, token_name: str | None, base: str, expires: int
+    file: str | None, project: str, domain: str, *, force: bool, token_name: str | None, at: str, expires: int
 ) -> None:
     """Write the configuration of 'flyte'.
 
@@ -40,9 +41,9 @@ def init(
     from flyted.contract.answers.machine import GatewayPlace
 
     if token_name is not None:
-        _for_other_machine(file, token_name, base, (project, domain), expires, force=force)
+        _for_other_machine(file, token_name, at, (project, domain), expires, force=force)
         return
-    if base:
+    if at:
         raise click.UsageError("--at is for --for-other-machine")
     text = flyte_config.render(call(GatewayPlace, "gateway.show"), project, domain)
     if file == "-" or (file is None and not sys.stdout.isatty()):
@@ -56,7 +57,7 @@ def init(
 
 
 def _for_other_machine(
-    file: str | None, name: str, base: str, scope: tuple[str, str], expires: int, *, force: bool
+    file: str | None, name: str, at: str, scope: tuple[str, str], expires: int, *, force: bool
 ) -> None:
     """Create a token, and write the script with it; if that fails, the token is revoked."""
     from flytectl import flyte_config, other_machine
@@ -64,23 +65,34 @@ def _for_other_machine(
     from flytectl.times import for_people
     from flyted.contract.answers.domains import DomainList
     from flyted.contract.answers.tokens import Created, TokenList
+    from flyted.contract.errors import FlytedError, NotFound
 
     no_core_dump()
-    found = other_machine.serving(call(DomainList, "domain.list").domains, base)
+    path = Path(file) if file and file != "-" else None
+    if path is None and sys.stdout.isatty():
+        raise click.UsageError("the script contains a token: add '| ssh HOST sh', or a FILE")
+    if path is not None and not force:
+        flyte_config.check_new(path)
+    found = other_machine.serving(call(DomainList, "domain.list").domains, at)
+    if force:
+        with contextlib.suppress(NotFound):
+            call(TokenList, "token.revoke", {"token": name, "all": False})
     args = {"name": name, "expires_s": expires, "project": scope[0], "domain": scope[1], "app": ""}
     made = call(Created, "token.create", args)
     try:
-        text = other_machine.script(found, made.token, *scope)
-        if file in (None, "-"):
+        text = other_machine.script(found, name, made.token, *scope)
+        if path is None:
             sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            flyte_config.write(Path(str(file)), text, force=force, mode=0o600)
+            flyte_config.write(path, text, force=force, mode=0o600)
     except BaseException:
-        call(TokenList, "token.revoke", {"token": made.token, "all": False})
+        with contextlib.suppress(FlytedError):  # the first error is the one to be told
+            call(TokenList, "token.revoke", {"token": made.token, "all": False})
         raise
-    say(f"its token is valid until {for_people(made.status.expires_at)}")
-    say(f"to end it before: flytectl token revoke {name}")
+    say(f"its token is valid until {for_people(made.status.expires_at)}; to end it: flytectl token revoke {name}")
+    if found.state != "ok":
+        say(f"note: {found.domain}: {found.state}")
 
 
 def _trust() -> None:

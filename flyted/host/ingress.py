@@ -14,6 +14,7 @@ from flyted.plan.idle import Traffic
 from flyted.plan.ingress import answers as ingress_answers
 from flyted.plan.ingress import certificates as ingress_certificates
 from flyted.plan.ingress import config as ingress_config
+from flyted.plan.ingress import maps as ingress_maps
 from flyted.plan.ingress import state as ingress
 from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
@@ -72,7 +73,7 @@ class Ingress:
         """
         texts = {
             ingress_config.CONFIG: ingress_config.render_config(wanted, listen, self._places),
-            **ingress_config.render_maps(wanted, known),
+            **ingress_maps.render_maps(wanted, known),
         }
         for name, text in texts.items():
             whole_file.update(self._files / name, text.encode())
@@ -86,7 +87,7 @@ class Ingress:
         Raises :class:`HostFailure` when the disk refuses.
         """
         tokens = self.tokens()
-        whole_file.update(self._files / TOKENS, ingress_config.map_text(tokens).encode(), mode=0o640)
+        whole_file.update(self._files / TOKENS, ingress_maps.map_text(tokens).encode(), mode=0o640)
         return tokens
 
     async def apply_tokens(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flyted.contract import token
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress.auth import OWN_PATH
 from flyted.plan.ingress.clients import ClientRules
@@ -19,7 +21,9 @@ pytestmark = [pytest.mark.slow, needs_haproxy]
 
 SITE = "apps.example.org"
 OPEN, GUARDED, RESTRICTED = f"a.{SITE}", f"b.{SITE}", f"c.{SITE}"
-API = "flyted.apps.example.net"
+API, HOUSE = "flyted.apps.example.net", "flyted.box.lan"
+EVERY, ONE = (token.new(bytes([number]) * token.RANDOM_BYTES) for number in (1, 2))
+"""A token for all that a user may do, and one for app b."""
 HTML = "Accept: text/html\r\n"
 
 
@@ -33,12 +37,16 @@ def box(tmp_path: Path) -> Iterator[Machine]:
     state = IngressState(
         servers=servers, hosts=hosts, guarded={B: "b"}, restricted={"c.apps.localhost": "c"},
         open_paths=keys("c.apps.localhost", ["/v1"]), domains={SITE: "apps.localhost"},
-        names={"chat.example.org": B, "www.example.org": A, API: GATEWAY_HOST},
+        names={"chat.example.org": B, "www.example.org": A, API: GATEWAY_HOST}, authorities={HOUSE: "box.lan"},
     )  # fmt: skip
     try:
         for name in servers:
             made.app(name)
         made.gateway()
+        until = int(time.time()) + 3600
+        made.ingress.tokens = {
+            token.digest(EVERY): f"{until} * alice", token.digest(ONE): f"{until} b alice",
+        }.copy  # fmt: skip
         made.ingress.write(state, made.listen)
         made.start()
         yield made
@@ -112,12 +120,57 @@ def test_the_gateway_has_no_other_name(box: Machine, host: str) -> None:
 
 
 def test_the_gateway_at_a_name_that_it_was_given(box: Machine) -> None:
-    """It is not told that the caller is on this machine's own name, and no app's rules are for it."""
+    """It hears which name that is; strangers do not come to it, but with the address of an upload."""
+    gateway = next(each for each in box._apps if each.name == "gateway")
     for host in (API, API.upper(), f"{API}:8443", f"{API}."):
-        assert ask(box, host)[0] == 200, host
+        assert ask(box, host)[0] == ask(box, host, headers=f"Authorization: Bearer {'x' * 50}\r\n")[0] == 401, host
+    assert ask(box, API, OWN_PATH)[0] == ask(box, API, headers=HTML)[0] == 401
     for host in (f"x.{API}", f"{API}.apps.localhost", f"{API}.{SITE}"):
         assert ask(box, host)[0] == 421, host
-    assert ask(box, API, OWN_PATH)[0] == 200  # the gateway knows no such page there
+    assert gateway.seen == []
+    assert ask(box, f"{API}:8443", "/upload/x")[0] == 200
+    assert b"x-flyted-host: flyted.apps.example.net:8443\r\n" in gateway.seen[0].lower()
+
+
+def test_who_may_use_the_gateway_at_its_other_name(box: Machine) -> None:
+    """The holder of a token for everything; one for an app opens that app alone, and the gateway sees the token."""
+    gateway = next(each for each in box._apps if each.name == "gateway")
+    assert ask(box, API, headers=f"Authorization: Bearer {ONE}\r\n")[0] == 401
+    assert ask(box, B, headers=f"Authorization: Bearer {ONE}\r\n")[0] == 200
+    assert ask(box, API, headers=f"Cookie: {token.COOKIE}={EVERY}\r\n")[0] == 401
+    assert gateway.seen == []
+    assert ask(box, API, headers=f"Authorization: Bearer {EVERY}\r\n")[0] == 200
+    assert EVERY.encode() in gateway.seen[0]
+
+
+def test_an_authority_is_handed_out_and_nothing_else(box: Machine) -> None:
+    """At its three paths; the way to the gateway's calls and pages is open at no other, nor by another method."""
+    for path in ("/", "/ca.crt", "/ca.mobileconfig"):
+        assert ask(box, HOUSE, path)[0] == 200, path
+    for path in (
+        "/login",
+        "/flyteidl2.app.AppService/List",
+        "/upload/x",
+        "/ca.crt/",
+        "//",
+        "/v2/../",
+        "/.flyted/session",
+    ):
+        assert ask(box, HOUSE, path)[0] == 421, path
+    for host in ("box.lan", f"x.{HOUSE}", "a.box.lan"):
+        assert ask(box, host, "/ca.crt")[0] == 421, host
+    answer = box.send(f"POST / HTTP/1.1\r\nHost: {HOUSE}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 421")
+    asked = next(each for each in box._apps if each.name == "gateway").seen
+    assert any("x-flyted-authority: box.lan" in head.lower() for head in map(str, asked))
+
+
+def test_nobody_names_an_authority_himself(box: Machine) -> None:
+    """The header is the ingress's own."""
+    ask(box, GATEWAY_HOST, "/", "X-Flyted-Authority: evil.example\r\nX-Flyted-Host: evil.example\r\n")
+    asked = next(each for each in box._apps if each.name == "gateway").seen
+    assert asked
+    assert not any("evil" in str(head) for head in asked)
 
 
 def test_a_client_has_one_allowance_at_all_names_of_an_app(tmp_path: Path) -> None:

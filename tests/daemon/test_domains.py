@@ -71,12 +71,17 @@ def test_a_domain_is_served_and_removed(machine: Machine) -> None:
         assert machine.config.listen.addresses == EVERYWHERE
         (certificate,) = machine.tls.certificates()
         assert certificate.hosts == (f"*.{HOUSE}", HOUSE)
+        handed_out = machine.tls._ca_file.with_name("authorities")
+        assert [each.name for each in handed_out.iterdir()] == [f"{HOUSE}.pem"]
+        assert (handed_out / f"{HOUSE}.pem").read_text() == done["authority_pem"]
+        assert machine.haproxy.state.authorities == {f"flyted.{HOUSE}": HOUSE}
         assert ca.fingerprint(certificate.pem) == done["fingerprint"]
         assert machine.haproxy.asked["apply_certificates"] >= 1
         assert await ask(machine, "domain.get", domain=HOUSE) == done
         assert await ask(machine, "domain.list") == {"domains": [done]}
         assert await ask(machine, "domain.remove", domain=HOUSE) == {}
-        assert machine.haproxy.state.domains == {}
+        assert machine.haproxy.state.domains == machine.haproxy.state.authorities == {}
+        assert list(handed_out.iterdir()) == []
         assert machine.config.listen == before
         assert machine.tls.certificates() == ()
         assert await ask(machine, "domain.list") == {"domains": []}

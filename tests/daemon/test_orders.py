@@ -17,10 +17,10 @@ from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.host.orders import OrderTable
 from flyted.host.signing import thumbprint
 from flyted.plan.ingress.orders import AT_A_TIME, plan_orders
-from flyted.plan.ingress.sites import ACME, FILE, OWN_CA
+from flyted.plan.ingress.sites import ACME, OWN_CA
 from tests.daemon.authority import DAY, Authority
 from tests.daemon.fake import Machine, alone, beside
-from tests.daemon.test_domains import ask, files_with, signed
+from tests.daemon.test_domains import ask, files_with
 
 DOMAIN, OTHER = "apps.example.org", "apps.example.net"
 WITH_HTTP = {"email": "me@example.org", "server": LETS_ENCRYPT, "server_ca": "", "dns": ""}
@@ -89,27 +89,6 @@ def test_each_app_gets_a_certificate(machine: Machine) -> None:
     assert len({job[words.ACCOUNT] for job in authority.jobs}) == 1, "one account"
     for secret in (authority.jobs[0][words.ACCOUNT].splitlines()[1], machine.tls.certificates()[1].pem.decode()[-60:]):
         assert files_with(secret[:40].encode(), machine.vault_folder) == []
-    machine.close()
-
-
-def test_a_certificate_of_ones_own_is_shown_until_the_ordered_ones_have_come(machine: Machine) -> None:
-    """And while it is good; the operator's key goes when the operator says so, and not before."""
-    authority = Authority(machine)
-    authority.refuses[ONE] = f"[{ONE}] acme: error: 403 :: {CAA}"
-
-    async def story() -> None:
-        own = signed(DOMAIN, days=60)
-        await ask(machine, "domain.set", own, domain=DOMAIN, certificate=FILE)
-        await served(machine)
-        await later(has(machine, TWO))
-        assert machine.tls.certificates()[0].pem == own
-        await asyncio.sleep(40 * DAY)
-        assert machine.tls.certificates()[0].pem == machine.tls.leaf(DOMAIN)
-        await ask(machine, "domain.set", domain=DOMAIN, certificate=OWN_CA)
-        with pytest.raises(NotFound):
-            machine.tls.given(DOMAIN)
-
-    beside(machine, story)
     machine.close()
 
 

@@ -12,10 +12,11 @@ from flyted.daemon.ingress import ordered, site_certificates
 from flyted.host.orders import OrderTable
 from flyted.plan.facts import UnitEnd
 from flyted.plan.ingress.orders import failed, plan_orders
+from flyted.plan.ingress.sites import ACME, FILE, OWN_CA
 from tests.daemon.authority import DAY, Authority
 from tests.daemon.fake import Machine, alone, beside
-from tests.daemon.test_domains import ask
-from tests.daemon.test_orders import DOMAIN, ONE, TWO, has, kept_again, later, served, shown
+from tests.daemon.test_domains import ask, signed
+from tests.daemon.test_orders import CAA, DOMAIN, ONE, TOKEN, TWO, WITH_DNS, has, kept_again, later, served, shown
 
 
 @pytest.fixture
@@ -195,6 +196,83 @@ def test_more_apps_than_there_is_room_for(machine: Machine, monkeypatch: pytest.
         }  # fmt: skip
         assert "by DNS" in found["hint"]
         assert set(shown(machine)) == {DOMAIN, f"aa.{DOMAIN}", ONE, TWO}
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_certificate_of_ones_own_is_shown_until_the_ordered_ones_have_come(machine: Machine) -> None:
+    """And while it is good; the operator's key goes when the operator says so, and not before."""
+    authority = Authority(machine)
+    authority.refuses[ONE] = f"[{ONE}] acme: error: 403 :: {CAA}"
+
+    async def story() -> None:
+        own = signed(DOMAIN, days=60)
+        await ask(machine, "domain.set", own, domain=DOMAIN, certificate=FILE)
+        await served(machine)
+        await later(has(machine, TWO))
+        assert machine.tls.certificates()[0].pem == own
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["given_until"] > 0
+        await asyncio.sleep(40 * DAY)
+        assert machine.tls.certificates()[0].pem == machine.tls.leaf(DOMAIN)
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["given_until"] == 0
+        await ask(machine, "domain.set", domain=DOMAIN, certificate=OWN_CA)
+        with pytest.raises(NotFound):
+            machine.tls.given(DOMAIN)
+
+    beside(machine, story)
+    machine.close()
+
+
+@pytest.mark.parametrize("policy", [OWN_CA, FILE])
+def test_a_change_that_fails_takes_no_certificate_along(machine: Machine, policy: str) -> None:
+    """What was given before the orders is shown as before, and what was given with the change is not kept."""
+    authority = Authority(machine)
+    authority.refuses |= {ONE: "no", TWO: "no"}
+
+    async def story() -> None:
+        own, other = signed(DOMAIN, days=60), signed(DOMAIN)
+        await ask(machine, "domain.set", own, domain=DOMAIN, certificate=FILE)
+        await served(machine)
+        machine.haproxy.refuses = True
+        with pytest.raises(HostFailure):
+            await ask(machine, "domain.set", other if policy == FILE else b"", domain=DOMAIN, certificate=policy)
+        machine.haproxy.refuses = False
+        assert machine.tls.given(DOMAIN).pem == own
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["certificate"] == ACME
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_certificate_for_all_takes_the_place_of_ones_own(machine: Machine) -> None:
+    """Proved by DNS: names show it as soon as it has come."""
+    Authority(machine)
+
+    async def story() -> None:
+        own = signed(DOMAIN, days=60)
+        await ask(machine, "domain.set", own, domain=DOMAIN, certificate=FILE)
+        await served(machine, WITH_DNS, TOKEN)
+        await later(lambda: machine.tls.certificates()[0].pem != own)
+        assert machine.tls.certificates()[0].hosts == (f"*.{DOMAIN}", DOMAIN)
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["given_until"] == 0
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_the_apis_name_has_a_certificate_while_it_is_served(machine: Machine) -> None:
+    """Before all others, if there is no room for all."""
+    Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        await ask(machine, "domain.api", domain=DOMAIN, api=True)
+        await later(has(machine, ONE, TWO, f"flyted.{DOMAIN}"))
+        assert f"flyted.{DOMAIN}" == next(iter(machine.acme.kept.names.ordered))
+        await ask(machine, "domain.api", domain=DOMAIN, api=False)
+        await later(has(machine, ONE, TWO))
 
     beside(machine, story)
     machine.close()

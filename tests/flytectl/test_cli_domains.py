@@ -33,6 +33,8 @@ def daemon(asked: list[str], found: DomainStatus = OWN, *, opens: bool = True):
         asked.append(str(request["verb"]))
         if request["verb"] == "domain.preview":
             return result(listens=CLOSED, would_listen=OPEN if opens else CLOSED, open_apps=["hello"], apps=3)
+        if request["verb"] == "domain.list":
+            return result(domains=[vars_of(found)])
         return result() if request["verb"] == "domain.remove" else result(**vars_of(found))
 
     return answer
@@ -51,14 +53,16 @@ def test_the_api_is_served_after_a_yes(stub_daemon, terminal, monkeypatch, capsy
     assert cli.main(["domain", "set", DOMAIN, "--api"]) == 1
     said = capsys.readouterr().err
     assert f"will reach flyted's API at flyted.{DOMAIN}" in said
-    assert asked == ["domain.get"]
-    stub_daemon(daemon(asked, replace(OWN, api=f"flyted.{DOMAIN}")))
+    assert asked == ["domain.list"]
+    stub_daemon(daemon(asked, replace(OWN, api=f"flyted.{DOMAIN}", https_port=8443)))
     assert cli.main(["domain", "set", DOMAIN, "--api", "--yes"]) == 0
-    assert f"flyted's API is at https://flyted.{DOMAIN}" in capsys.readouterr().err
-    assert asked[1:] == ["domain.get", "domain.api"]
+    said = capsys.readouterr().err
+    assert f"flyted's API is at https://flyted.{DOMAIN}:8443" in said
+    assert "all apps are served" not in said
+    assert asked[1:] == ["domain.api"]
     asked.clear()
     assert cli.main(["domain", "set", DOMAIN, "--own-ca", "--no-api", "--yes"]) == 0
-    assert asked == ["domain.preview", "domain.set", "domain.get", "domain.api"]
+    assert asked == ["domain.preview", "domain.set", "domain.api"]
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_it_says_who_will_be_reachable_and_asks(stub_daemon, terminal, monkeypat
     monkeypatch.setattr("click.confirm", lambda *_words, **_options: True)
     assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 0
     assert asked[1:] == ["domain.preview", "domain.set"]
-    assert f"flytectl domain get {DOMAIN} --pem" in capsys.readouterr().err
+    assert f"flytectl ca show {DOMAIN} --qr" in capsys.readouterr().err
 
 
 def test_without_a_terminal_it_needs_yes(stub_daemon, capsys) -> None:
@@ -232,15 +236,38 @@ def test_one_is_shown(stub_daemon, capsys) -> None:
     shown = capsys.readouterr().out
     for words in ("https://APP.apps.example.org", "signed by this machine", "EF:01", "it ended", "do this"):
         assert words in shown
-    assert cli.main(["domain", "get", DOMAIN, "--pem"]) == 0
+
+
+def test_an_authority_is_shown_to_other_machines(stub_daemon, monkeypatch, capsys) -> None:
+    """Its fingerprint and the page's address, also as a QR code; alone, the certificate."""
+    stub_daemon(daemon([], replace(OWN, http_port=8080)))
+    monkeypatch.setattr("flytectl.qr_code.text", lambda content: f"[{content}]")
+    assert cli.main(["ca", "show", DOMAIN, "--qr"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"[http://flyted.{DOMAIN}:8080]\nSHA-256  EF:01\n")
+    assert f"{DOMAIN} and names below it" in shown
+    assert cli.main(["ca", "show", DOMAIN, "--pem"]) == 0
     assert capsys.readouterr().out == "-----BEGIN X\n"
+    assert cli.main(["ca", "show", DOMAIN, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["page"] == f"http://flyted.{DOMAIN}:8080"
 
 
 def test_a_foreign_authority_cannot_be_shown(stub_daemon, capsys) -> None:
-    """We do not have it."""
+    """We do not have it; and the one for this machine's own names is of no use elsewhere."""
     stub_daemon(daemon([], FOUND))
-    assert cli.main(["domain", "get", DOMAIN, "--pem"]) == 2
-    assert "was not signed by this machine, but by R11" in capsys.readouterr().err
+    assert cli.main(["ca", "show", DOMAIN, "--pem"]) == 2
+    assert f"this machine does not sign for {DOMAIN}: its certificate is from R11" in capsys.readouterr().err
+    assert cli.main(["ca", "show", "--qr"]) == 2
+    assert "name the DOMAIN" in capsys.readouterr().err
+    assert cli.main(["ca", "show", DOMAIN, "--qr", "--pem"]) == 2
+
+
+def test_a_missing_qrencode_is_named(stub_daemon, monkeypatch, capsys) -> None:
+    """With how to get it."""
+    stub_daemon(daemon([], OWN))
+    monkeypatch.setenv("PATH", "/nothing")
+    assert cli.main(["ca", "show", DOMAIN, "--qr"]) == 9
+    assert "hint: sudo apt install qrencode" in capsys.readouterr().err
 
 
 def test_removing_asks_too(stub_daemon, terminal, monkeypatch, capsys) -> None:

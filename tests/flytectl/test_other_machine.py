@@ -46,7 +46,7 @@ def read(home: Path) -> Any:
 def test_what_it_writes(tmp_path: Path, name: str) -> None:
     """The SDK reads the configuration, and the command in it prints the token, which nobody else can read."""
     home = tmp_path / name
-    done = run(other_machine.script(PUBLIC, TOKEN, "p1", "production"), home)
+    done = run(other_machine.script(PUBLIC, "laptop", TOKEN, "p1", "production"), home)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     found = read(home)
     assert found.platform.endpoint == f"dns:///{API}"
@@ -61,9 +61,13 @@ def test_what_it_writes(tmp_path: Path, name: str) -> None:
 
 def test_an_authority_of_ours_goes_along(tmp_path: Path) -> None:
     """With the port, if it is not the usual one; and other programs are told about it."""
-    done = run(other_machine.script(replace(HOUSE, https_port=8443), TOKEN, "default", "development"), tmp_path)
+    done = run(
+        other_machine.script(replace(HOUSE, https_port=8443), "laptop", TOKEN, "default", "development"), tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    assert f"export SSL_CERT_FILE={tmp_path}/.flyte/flyted-bundle.pem" in done.stderr
+    bundle = tmp_path / ".flyte/flyted-bundle.pem"
+    assert f"export SSL_CERT_FILE='{bundle}'" in done.stderr
+    assert bundle.read_text().startswith(PEM)
     found = read(tmp_path)
     assert found.platform.endpoint == "dns:///flyted.apps.box.lan:8443"
     assert Path(found.platform.ca_cert_file_path).read_text() == PEM
@@ -71,14 +75,15 @@ def test_an_authority_of_ours_goes_along(tmp_path: Path) -> None:
 
 def test_a_configuration_of_ones_own_stays(tmp_path: Path) -> None:
     """One that it wrote is replaced, as for a new token."""
-    script = other_machine.script(PUBLIC, TOKEN, "default", "development")
+    script = other_machine.script(PUBLIC, "laptop", TOKEN, "default", "development")
     assert run(script, tmp_path).returncode == run(script, tmp_path).returncode == 0
     config = tmp_path / ".flyte/config.yaml"
     config.write_text("admin:\n  endpoint: dns:///work.example.com\n")
     (tmp_path / ".flyte/flyted.token").unlink()
     done = run(script, tmp_path)
     assert done.returncode == 1
-    assert "was not written by flytectl" in done.stderr
+    assert "is another configuration" in done.stderr
+    assert "flytectl config init --for-other-machine laptop --force" in done.stderr
     assert config.read_text().endswith("work.example.com\n")
     assert not (tmp_path / ".flyte/flyted.token").exists()
 
@@ -90,17 +95,41 @@ def test_which_domain_it_is_for() -> None:
     assert other_machine.serving([HOUSE, PUBLIC], "apps.example.org") == PUBLIC
     with pytest.raises(NotFound) as raised:
         other_machine.serving([off])
-    assert raised.value.hint == "sudo flytectl domain set DOMAIN --api"
+    assert raised.value.hint.startswith("sudo flytectl domain set DOMAIN --api ")
     with pytest.raises(NotFound) as raised:
         other_machine.serving([off, HOUSE], off.domain)
-    assert raised.value.hint == "sudo flytectl domain set apps.example.org --api"
+    assert raised.value.hint.startswith("sudo flytectl domain set apps.example.org --api ")
+    assert other_machine.serving([HOUSE, PUBLIC], "Apps.Example.org.:8443") == replace(PUBLIC, https_port=8443)
+    for bad in ("apps.example.org:x", "apps.example.org:0", "apps.example.org:65536", "a b"):
+        with pytest.raises(InvalidInput):
+            other_machine.serving([PUBLIC], bad)
+
+
+def test_a_script_that_comes_in_part_does_nothing(tmp_path: Path) -> None:
+    """The connection broke: what is there stays whole."""
+    script = other_machine.script(HOUSE, "laptop", TOKEN, "default", "development")
+    for length in range(0, len(script) - len("main  # the last line: a script that comes in part does nothing\n"), 97):
+        run(script[:length], tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_others_could_read_are_replaced(tmp_path: Path) -> None:
+    """And links are not followed."""
+    (tmp_path / ".flyte").mkdir()
+    for name in ("flyted.token", "flyted.token.new"):
+        (tmp_path / "elsewhere").write_text("mine")
+        (tmp_path / ".flyte" / name).symlink_to(tmp_path / "elsewhere")
+    assert run(other_machine.script(PUBLIC, "laptop", TOKEN, "default", "development"), tmp_path).returncode == 0
+    token_file = tmp_path / ".flyte/flyted.token"
+    assert (token_file.is_symlink(), token_file.stat().st_mode & 0o777) == (False, 0o600)
+    assert (tmp_path / "elsewhere").read_text() == "mine"
 
 
 @pytest.mark.parametrize("bad", [("x`id`", "default"), (TOKEN, "p $(id)"), (TOKEN, "Bad")])
 def test_what_would_not_be_plain_in_a_script_is_refused(bad: tuple[str, str]) -> None:
     """No text in it is run."""
     with pytest.raises(InvalidInput):
-        other_machine.script(PUBLIC, bad[0], bad[1], "development")
+        other_machine.script(PUBLIC, "laptop", bad[0], bad[1], "development")
 
 
 def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
@@ -118,7 +147,7 @@ def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
     words = ["config", "init", "--for-other-machine", "laptop", "--expires", "90d"]
     assert cli.main(words) == 0
     said = capsys.readouterr()
-    assert said.out == other_machine.script(PUBLIC, TOKEN, "default", "development")
+    assert said.out == other_machine.script(PUBLIC, "laptop", TOKEN, "default", "development")
     assert TOKEN not in said.err
     assert "flytectl token revoke laptop" in said.err
     assert [each["verb"] for each in asked] == ["domain.list", "token.create"]
@@ -128,5 +157,12 @@ def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
     file.write_text("mine")
     asked.clear()
     assert cli.main([*words, str(file)]) != 0
-    assert [each["verb"] for each in asked] == ["domain.list", "token.create", "token.revoke"]
+    assert asked == []
+    assert "add --force to replace it" in capsys.readouterr().err
     assert file.read_text() == "mine"
+    assert cli.main([*words, str(tmp_path / "laptop.sh/x")]) != 0
+    assert [each["verb"] for each in asked] == ["domain.list", "token.create", "token.revoke"]
+    asked.clear()
+    assert cli.main([*words, str(file), "--force"]) == 0
+    assert [each["verb"] for each in asked] == ["domain.list", "token.revoke", "token.create"]
+    assert TOKEN in file.read_text()

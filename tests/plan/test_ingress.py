@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import InvalidInput
-from flyted.plan.ingress.config import HaproxyPaths, render_config, render_maps, structure
+from flyted.plan.ingress.config import HaproxyPaths, render_config, structure
+from flyted.plan.ingress.maps import render_maps
 from flyted.plan.ingress.state import IngressState, Listen, Server, Unavailable, unavailable, word
 from tests.plan.ingresses import state
 
@@ -87,6 +88,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
     wanted = replace(
         wanted, domains={"apps.example.org": "apps.localhost"}, names={"b.example.org": "b.apps.localhost"},
         challenges={"b.example.org": "p" * 43},
+        authorities={"flyted.box.lan": "box.lan"},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -96,6 +98,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "domains.map": "apps.example.org apps.localhost\n",
         "names.map": "b.example.org b.apps.localhost\n",
         "challenges.map": f"b.example.org {'p' * 43}\n",
+        "authorities.map": "flyted.box.lan box.lan\n",
         "timeouts.map": "a-r1-0 5000\n",
         "unavailable.map": "c.apps.localhost 30 it is stopped\n",
         "limits.map": "b.apps.localhost 20 -\n",

@@ -10,7 +10,7 @@ from flyted.contract.names import Replica
 from flyted.plan.actions import RenewPair, Sleep, StartPair, StartService, StopPair
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.idle import Clock
-from flyted.plan.ingress.config import render_maps
+from flyted.plan.ingress.maps import render_maps
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, unavailable
 from flyted.plan.reconcile import DRAIN_S, RENEWALS, Plan, reconcile
 from tests.values import DOMAIN, app, facts, pair, quiet

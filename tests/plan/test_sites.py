@@ -10,7 +10,18 @@ from flyted.contract.errors import AlreadyExists, FlytedError, InvalidInput
 from flyted.contract.names import base_domain
 from flyted.plan.ingress.certificates import Certificate, list_text, parse_list
 from flyted.plan.ingress.ports import listening
-from flyted.plan.ingress.sites import OWN_CA, Site, addresses, apis, check_free, covers, domains, hosts, shown
+from flyted.plan.ingress.sites import (
+    OWN_CA,
+    Site,
+    addresses,
+    apis,
+    authorities,
+    check_free,
+    covers,
+    domains,
+    hosts,
+    shown,
+)
 from flyted.plan.ingress.state import Listen
 
 BASE = "apps.localhost"
@@ -58,6 +69,11 @@ def test_where_the_api_is_served() -> None:
     """At the sites whose operator wants it; elsewhere its name is nobody's."""
     assert apis([HOUSE, WORK]) == {}
     assert apis([HOUSE, replace(WORK, api=True)]) == {"flyted.apps.example.org": "flyted.localhost"}
+
+
+def test_where_an_authority_is_handed_out() -> None:
+    """At the domains that this machine signs for."""
+    assert authorities([HOUSE, replace(WORK, certificate="file")]) == {"flyted.apps.box.lan": "apps.box.lan"}
 
 
 def test_where_the_ingress_listens() -> None:

@@ -106,9 +106,8 @@ class Domains:
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
         old = None
-        if before is not None and before.certificate == FILE:
-            with contextlib.suppress(FlytedError):  # it is damaged, which is why there is another one
-                old = self._tls.given(domain)
+        with contextlib.suppress(FlytedError):  # there is none, or it is damaged, which is why there is another one
+            old = self._tls.given(domain)
         told = self._acme.variables(domain)
         try:
             if given_variables is not None or acme is None or not acme.dns:
@@ -119,7 +118,7 @@ class Domains:
             if before is None:
                 self._forget(domain)
             elif before.certificate != FILE or old is not None:
-                self._keep(before, old)
+                self._restore(before, old)
             with contextlib.suppress(FlytedError):
                 self._acme.keep_variables(domain, told)
             with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
@@ -160,12 +159,18 @@ class Domains:
 
     async def api(self, call: Call) -> DomainStatus:
         """Serve flyted's API at a base domain, or stop that. Raises :class:`NotFound`, :class:`AlreadyExists`."""
-        site = dataclasses.replace(self._known(call), api=call.args["api"])
+        before = self._known(call)
+        site = dataclasses.replace(before, api=call.args["api"])
         call.about.tell(domain=site.domain)
+        call.about.outcome = "served" if site.api else "not served"
         if site.api:
             names.check_api(self._apps())
         self._table.put(site)
-        await self._loop.settle()
+        try:
+            await self._loop.settle()
+        except FlytedError:
+            self._table.put(before)
+            raise
         return self._status(site)
 
     async def renew(self, call: Call) -> DomainStatus:
@@ -207,6 +212,14 @@ class Domains:
         if found is None and site.acme is None:
             site_certificates.forget(self._vault, site.domain)
 
+    def _restore(self, site: Site, given_before: Given | None) -> None:
+        """Store a site and the certificate that was given for it, if any, as they were."""
+        self._table.put(site)
+        if given_before is None:
+            site_certificates.forget(self._vault, site.domain)
+        else:
+            site_certificates.keep(self._vault, site.domain, given_before)
+
     def _forget(self, domain: str) -> None:
         self._table.remove(domain)
         self._acme.forget(domain)
@@ -246,10 +259,13 @@ class Domains:
         return found
 
     def _status(self, site: Site) -> DomainStatus:
-        listen = self._config.listen
+        listen, ordered = self._config.listen, dict(self._acme.kept.certificates(site.domain))
+        kept = None
+        if site.acme is not None and sites.hosts(site.domain)[0] not in ordered:
+            kept = self._tls.given_before(site.domain)
         return dataclasses.replace(
             self._certified(site), https_port=listen.https_port, http_port=listen.http_port,
-            api=sites.api_host(site.domain) if site.api else "",
+            api=sites.api_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
         )  # fmt: skip
 
     def _certified(self, site: Site) -> DomainStatus:

@@ -20,6 +20,7 @@ from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import orders
+from flyted.plan.ingress import sites as sites_of
 from flyted.plan.ingress.orders import Order
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class OrderedCertificates:
                 return orders.wanted_names(sites, labels, custom)
 
             ordered = wanted(lambda app: app.serving_replicas)
-            first = sorted(ordered, key=lambda name: (name not in self._orders, name))
+            apis = sites_of.apis(sites)  # other machines could not do without that one
+            first = sorted(ordered, key=lambda name: (name not in apis, name not in self._orders, name))
             self._named = (sites, apps, _Names(
                 {name: ordered[name] for name in first[:MOST]}, {name: ordered[name] for name in first[MOST:]},
                 wanted(lambda _app: True),

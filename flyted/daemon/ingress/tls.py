@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flyted.contract.answers.machine import Authority
-from flyted.contract.errors import FlytedError, IngressDown, NotFound, StoreCorrupt
+from flyted.contract.authority import FOLDER
+from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound, StoreCorrupt
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.effects import Clock, Ingress
 from flyted.daemon.ingress.ordered import OrderedCertificates
@@ -20,7 +21,7 @@ from flyted.host import ca, whole_file
 from flyted.host.given_certificate import Given
 from flyted.host.vault import Vault
 from flyted.plan.ingress.certificates import Certificate
-from flyted.plan.ingress.sites import ACME, FILE, WARN_S, Site, hosts
+from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, WARN_S, Site, hosts
 from flyted.plan.upkeep_facts import CertificateFact
 
 log = logging.getLogger(__name__)
@@ -117,17 +118,17 @@ class Tls:
         if site.certificate == FILE:
             every = self.given(site.domain)
         elif site.certificate == ACME and every is None:
-            every = self._given_before(site.domain)
+            every = self.given_before(site.domain)
         pem = self.leaf(site.domain) if every is None else every.pem
         yield Certificate(site.domain, hosts(site.domain), pem)
         for name, found in ordered.items():
             yield Certificate(name, (name,), found.pem)
 
-    def _given_before(self, domain: str) -> Given | None:
+    def given_before(self, domain: str) -> Given | None:
         """Return the certificate that the operator gave for a domain before an authority was asked, if it is good."""
         with contextlib.suppress(FlytedError):  # mostly there is none
             found = self.given(domain)
-            return found if found.ends.timestamp() > self._clock.time() else None
+            return found if found.begins.timestamp() <= self._clock.time() < found.ends.timestamp() else None
         return None
 
     async def show(self, _call: Call) -> Authority:
@@ -174,6 +175,7 @@ class Tls:
         self._authorities.clear()
         self._certificates = None
         whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
+        self._publish()
         pem, told = self.site_pem(), self._shown()
         try:
             await self._ingress.set_certificate(pem)
@@ -187,12 +189,27 @@ class Tls:
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
         self._fact = CertificateFact(since, min(dues))
 
+    def _publish(self) -> None:
+        """Write the authorities of sites where the gateway finds them, and remove those that are not used any more."""
+        folder = self._ca_file.with_name(Path(FOLDER).name)
+        used = {f"{site.domain}.pem": site.domain for site in self._sites() if site.certificate == OWN_CA}
+        try:
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
+            for old in folder.iterdir():
+                if old.name not in used:
+                    old.unlink()
+        except OSError as error:
+            raise HostFailure(f"cannot change {folder}: {error.strerror}", hint=f"ls -ld {folder}") from error
+        for name, domain in used.items():
+            whole_file.update(folder / name, self.authority(domain).cert_pem)
+
     def _ending(self) -> Iterator[float]:
         """Yield when to look again at each certificate that flyted cannot renew; warn of those that end soon."""
         now = self._clock.time()
         for site in self._sites():
             with contextlib.suppress(FlytedError):  # logged already
-                if site.certificate == ACME and (before := self._given_before(site.domain)) is not None:
+                if site.certificate == ACME and (before := self.given_before(site.domain)) is not None:
                     yield before.ends.timestamp()
                 if site.certificate != FILE:
                     continue

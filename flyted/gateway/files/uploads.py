@@ -1,7 +1,7 @@
 """Handles uploads: the owner of a token gets a signed address; the PUT to this address comes without a token.
 
 The SDK uploads with httpx, which does not know our CA. Therefore a client of this machine gets an address without TLS,
-which the ingress accepts from the loopback only; every other client gets ``https``.
+if it came by the gateway's own name; the ingress accepts that from the loopback only. Every other one gets ``https``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST
 from flyted.gateway.caller import caller
 from flyted.gateway.pages import html, login, views
+from flyted.gateway.pages.authority import answer as at_authority
 from flyted.gateway.pages.login import NO_PAGE
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply
@@ -22,9 +23,11 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
     """Send the page of a request. An error of flyted or of ours becomes a page, too."""
     host, path = headers.get("host", ""), scope["path"]
     try:
-        if caller().host != GATEWAY_HOST:
+        if authority := headers.get("x-flyted-authority", ""):
+            await at_authority(authority, host, path, reply)
+        elif caller().host != GATEWAY_HOST:
             raise NotFound(_ELSEWHERE)
-        if host.partition(":")[0].lower() != GATEWAY_HOST:
+        elif host.partition(":")[0].lower() != GATEWAY_HOST:
             if scope["method"] != "GET" or path != SESSION:
                 raise NotFound(NO_PAGE)
             await login.at_app(parts, host, login.query_of(scope), reply)

@@ -14,6 +14,7 @@ from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
+    AUTHORITIES,
     CHALLENGES,
     DEFAULT_MAXCONN,
     DOMAINS,
@@ -159,6 +160,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             domains=tables[DOMAINS],
             names=tables[NAMES],
             challenges=tables[CHALLENGES],
+            authorities=tables[AUTHORITIES],
             timeouts_ms={n: int(ms) for n, ms in tables[TIMEOUTS].items()},
             unavailable={host: _reason(value) for host, value in tables[UNAVAILABLE].items()},
             limits=tables[LIMITS],

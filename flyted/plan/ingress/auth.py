@@ -27,8 +27,15 @@ LONGEST_NEXT = 1024
 SIGN_IN = (
     "sign in: a browser with flytectl login, a program with Authorization: Bearer and the output of flytectl token"
 )
+API_SIGN_IN = (
+    "a valid token is required; on the machine of flyted: flytectl config init --for-other-machine NAME --force"
+)
+"""What callers of the API from other machines read, as an error of the Connect protocol."""
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUARDED@)
+    # strangers on the network do not come to the gateway either, but with an upload's address; no token is for "."
+    http-request set-var(txn.guarded) str(.) if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } \
+!{ path_beg /upload/ } !{ var(txn.authority) -m found }
     acl guarded var(txn.guarded) -m found
     acl gateway var(txn.app) -m str @GATEWAY@
     # the login's pages and cookies are at the machine's own names alone
@@ -91,6 +98,9 @@ if guarded !known !own_pages { method OPTIONS } { req.fhdr(origin) -m found } \
     http-request wait-for-body time 5s if guarded !known !own_pages !{ req.fhdr(content-type) -m beg application/grpc }
     http-request return status 401 content-type application/json @OWN@ \
 hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
+string "{\"code\":\"unauthenticated\",\"message\":\"@API_SIGN_IN@\"}\n" if !known { var(txn.guarded) -m str . }
+    http-request return status 401 content-type application/json @OWN@ \
+hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "{\"error\":\"@SIGN_IN@\"}\n" \
 if guarded !known !own_pages { req.fhdr(accept) -m sub application/json }
     http-request return status 401 @TEXT@ @OWN@ hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
@@ -117,6 +127,7 @@ def filled(text: str) -> str:
         "@COOKIE@": COOKIE,
         "@LONGEST_NEXT@": str(LONGEST_NEXT),
         "@SIGN_IN@": SIGN_IN,
+        "@API_SIGN_IN@": API_SIGN_IN,
     }.items():
         text = text.replace(name, value)
     return text

@@ -6,18 +6,19 @@ Sources of the rules: HAProxy's configuration.txt (2.6 and 3.0 read this alike);
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress import certificates, clients
 from flyted.plan.ingress import paths as ingress_paths
-from flyted.plan.ingress.auth import FOR_APPS, GUARDED, RULES, USES_KEPT_S, filled
+from flyted.plan.ingress.auth import FOR_APPS, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
 from flyted.plan.ingress.request import ADDRESS, CHALLENGE, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
 from flyted.plan.ingress.state import (
+    AUTHORITIES,
     BACKEND,
     CHALLENGES,
     DEFAULT_TIMEOUT_MS,
@@ -29,7 +30,6 @@ from flyted.plan.ingress.state import (
     UNAVAILABLE,
     IngressState,
     Listen,
-    reason_values,
 )
 
 CONFIG = "haproxy.cfg"
@@ -180,7 +180,7 @@ if { var(txn.unavailable) -m found } !own_pages
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
     .endif
-@HSTS@@FOR_APPS@    use_backend gateway if gateway || own_pages
+@HSTS@@FOR_APPS@    use_backend gateway if gateway || own_pages || { var(txn.authority) -m found }
     default_backend @BACKEND@
 @APP_ERRORS@
 
@@ -197,7 +197,8 @@ if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
     acl local src 127.0.0.0/8 ::1
     # only a host that we serve is ever named in the answer
     http-request return status 308 @TEXT@ hdr Location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
-lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" unless gateway upload put local
+lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" \
+unless gateway upload put local || { var(txn.authority) -m found }
     use_backend gateway
 
 backend gateway
@@ -211,6 +212,7 @@ backend gateway
     http-request set-header X-Flyted-Local 1 if { src 127.0.0.0/8 ::1 }
     http-request set-header X-Flyted-Host %[var(txn.at)] \
 if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ }
+    http-request set-header X-Flyted-Authority %[var(txn.authority)] if { var(txn.authority) -m found }
     # a followed log, or an image build, may say nothing for minutes
     timeout server 15m
     # of all it answers, pages or not: they say more than this where they need more
@@ -303,6 +305,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@DOMAINS@": DOMAINS,
         "@NAMES@": NAMES,
         "@CHALLENGES@": CHALLENGES,
+        "@AUTHORITIES@": AUTHORITIES,
+        "@AUTHORITY_PATHS@": " ".join(authority.PATHS),
         "@TIMEOUTS@": TIMEOUTS,
         "@UNAVAILABLE@": UNAVAILABLE,
         "@TIMEOUT@": str(DEFAULT_TIMEOUT_MS),
@@ -318,32 +322,3 @@ def _binds(listen: Listen, places: HaproxyPaths, which: int, tls: str) -> str:
     if places.inherits:
         return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first))
     return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
-
-
-def render_maps(state: IngressState, known: IngressState | None = None) -> dict[str, str]:
-    """Return the maps by file name; with ``known``, those only that differ from that state's.
-
-    In a file a value extends to the end of its line, so nothing is escaped.
-    """
-    tables, before = _tables(state), _tables(known) if known is not None else {}
-    return {file: map_text(table) for file, table in tables.items() if before.get(file) != table}
-
-
-def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
-    return {
-        TIMEOUTS: state.timeouts_ms,
-        UNAVAILABLE: reason_values(state),
-        HOSTS: state.hosts,
-        DOMAINS: state.domains,
-        NAMES: state.names,
-        CHALLENGES: state.challenges,
-        clients.LIMITS: state.limits,
-        GUARDED: state.guarded,
-        ingress_paths.RESTRICTED: state.restricted,
-        ingress_paths.OPEN_PATHS: state.open_paths,
-    }
-
-
-def map_text(table: Mapping[str, str | int]) -> str:
-    """Return the text of a map's file."""
-    return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))

@@ -69,7 +69,7 @@ def check_api(apps: Iterable[StoredApp]) -> None:
         if GATEWAY_LABEL in (app.key.id, *(each.subdomain for each in claims(app))):
             raise AlreadyExists(
                 f"flyted's API would have the name {GATEWAY_LABEL!r}, which is a name of app '{app.key}'",
-                hint=f"serve the app by another name, and then: flytectl app delete {app.key.name}",
+                hint="serve the app by another name, or with another subdomain, first",
             )
 
 

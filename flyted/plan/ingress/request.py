@@ -50,13 +50,16 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request set-var(txn.app) var(txn.host),map(@FILES@/@NAMES@)
     http-request set-var(txn.server) var(txn.app),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.app),map(@FILES@/@UNAVAILABLE@)
+    # what this machine signs with is handed out to those who do not trust it yet, also unencrypted
+    http-request set-var(txn.authority) var(txn.host),map(@FILES@/@AUTHORITIES@) \
+if { path @AUTHORITY_PATHS@ } { method GET HEAD }
     # the gateway answers at this machine's loopback, and at the names that the table gives it: a client of the network
     # that calls it by its own name gets no answer
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \
 string "421: this machine has no app of this name; its operator can list the apps: flytectl app ls\n" \
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
 || { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 } \
-|| { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ }
+|| { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } || { var(txn.authority) -m found }
 """
 
 CHALLENGE = r"""    # an authority asks whether a name leads here (RFC 8555 8.3); no other names are answered for

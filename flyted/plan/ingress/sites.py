@@ -75,8 +75,13 @@ def apis(sites: Iterable[Site]) -> dict[str, str]:
     return {api_host(site.domain): GATEWAY_HOST for site in sites if site.api}
 
 
+def authorities(sites: Iterable[Site]) -> dict[str, str]:
+    """Return the names at which the authorities of domains that this machine signs for are handed out."""
+    return {api_host(site.domain): site.domain for site in sites if site.certificate == OWN_CA}
+
+
 def api_host(domain: str) -> str:
-    """Return the name of flyted's API at a base domain."""
+    """Return flyted's own name at a base domain, of its API and of the page about its authority."""
     return host_of(GATEWAY_LABEL, domain)
 
 

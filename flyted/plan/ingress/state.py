@@ -24,8 +24,10 @@ from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED, host_of
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
-DOMAINS, NAMES, CHALLENGES = "domains.map", "names.map", "challenges.map"
-TABLES = (HOSTS, DOMAINS, NAMES, CHALLENGES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS)
+DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
+TABLES = (
+    HOSTS, DOMAINS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS,
+)  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
 DEFAULT_MAXCONN = 1024
@@ -127,8 +129,8 @@ def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
 class IngressState:
     """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``.
 
-    The keys of the tables are apps' hosts at the machine's own base domain, except in ``domains``, ``names`` and
-    ``challenges``.
+    The keys of the tables are apps' hosts at the machine's own base domain, except in ``domains``, ``names``,
+    ``challenges`` and ``authorities``.
     """
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
@@ -136,6 +138,7 @@ class IngressState:
     domains: Mapping[str, str] = field(default_factory=_empty)  # another base domain → the machine's own
     names: Mapping[str, str] = field(default_factory=_empty)  # any other name of an app → its host
     challenges: Mapping[str, str] = field(default_factory=_empty)  # a name that is being proved → who proves it
+    authorities: Mapping[str, str] = field(default_factory=_empty)  # a name → the domain whose authority is there
     timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
@@ -153,6 +156,7 @@ class IngressState:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
+        hosts += (*self.authorities, *self.authorities.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
         for what, fits, words in (
             ("host name", _is_host, hosts),
@@ -256,6 +260,8 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[NAMES], have.names, wanted.names),
         *_set(table[CHALLENGES], have.challenges, wanted.challenges),
         *_unset(table[CHALLENGES], have.challenges, wanted.challenges),
+        *_set(table[AUTHORITIES], have.authorities, wanted.authorities),
+        *_unset(table[AUTHORITIES], have.authorities, wanted.authorities),
         *_unset(table[NAMES], have.names, wanted.names),
         *_unset(table[DOMAINS], have.domains, wanted.domains),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),

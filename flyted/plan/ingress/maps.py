@@ -1,0 +1,50 @@
+"""Renders the tables of the ingress as the files that HAProxy reads when it starts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flyted.plan.ingress import clients
+from flyted.plan.ingress import paths as ingress_paths
+from flyted.plan.ingress.auth import GUARDED
+from flyted.plan.ingress.state import (
+    AUTHORITIES,
+    CHALLENGES,
+    DOMAINS,
+    HOSTS,
+    NAMES,
+    TIMEOUTS,
+    UNAVAILABLE,
+    IngressState,
+    reason_values,
+)
+
+
+def render_maps(state: IngressState, known: IngressState | None = None) -> dict[str, str]:
+    """Return the maps by file name; with ``known``, those only that differ from that state's.
+
+    In a file a value extends to the end of its line, so nothing is escaped.
+    """
+    tables, before = _tables(state), _tables(known) if known is not None else {}
+    return {file: map_text(table) for file, table in tables.items() if before.get(file) != table}
+
+
+def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
+    return {
+        TIMEOUTS: state.timeouts_ms,
+        UNAVAILABLE: reason_values(state),
+        HOSTS: state.hosts,
+        DOMAINS: state.domains,
+        NAMES: state.names,
+        CHALLENGES: state.challenges,
+        AUTHORITIES: state.authorities,
+        clients.LIMITS: state.limits,
+        GUARDED: state.guarded,
+        ingress_paths.RESTRICTED: state.restricted,
+        ingress_paths.OPEN_PATHS: state.open_paths,
+    }
+
+
+def map_text(table: Mapping[str, str | int]) -> str:
+    """Return the text of a map's file."""
+    return "".join(f"{key} {value}\n" for key, value in sorted(table.items()))
