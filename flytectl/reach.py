@@ -19,7 +19,7 @@ TIMEOUT_S = 5.0
 MOST_NAMES = 3
 PROBE = "/.well-known/acme-challenge/flyted-test"
 """A path like those that an ACME authority asks for."""
-_OURS = ("308: use https://", "421: this machine has no app", "flyted-test.")
+_OURS = ("404: flyted alone answers", "421: this machine has no app", "flyted-test.")
 """How the ingress's answer to it begins: for an app, for nobody's name, and while a certificate is ordered."""
 OUTSIDE = (
     "Whether the internet reaches this machine cannot be seen from here: open https://{} on a phone without Wi-Fi."

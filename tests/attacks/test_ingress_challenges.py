@@ -83,10 +83,14 @@ def test_no_other_path(box: Machine, path: str) -> None:
     assert PRINT not in body
 
 
-def test_the_app_gets_such_a_path_over_https(box: Machine) -> None:
-    """There it is one of the app's own."""
-    status, _, body = ask(box, ASKED, PATH + TOKEN, tls=True)
-    assert (status, body) == (200, "a-r1-0\n")
+@pytest.mark.parametrize("path", [PATH + TOKEN, PATH, PATH + "x/y?z", PATH + "%2e"])
+def test_no_app_answers_an_authority(box: Machine, path: str) -> None:
+    """Which follows redirects to HTTPS: an app would get a certificate for its name, and could keep it for later."""
+    assert ask(box, A, path, tls=True)[0] == 404
+    assert ask(box, ASKED, path, tls=True)[0] == 404
+    app = next(each for each in box._apps if each.name == "a-r1-0")
+    assert app.seen == []
+    assert ask(box, A, "/.well-known/other", tls=True)[0] == 200
 
 
 def test_it_ends_with_the_order(box: Machine) -> None:
@@ -96,4 +100,4 @@ def test_it_ends_with_the_order(box: Machine) -> None:
     assert ask(box, ASKED, PATH + TOKEN)[2] == f"{TOKEN}.{other}"
     assert ask(box, "new.example.net", PATH + TOKEN)[0] == 421
     apply(box, state(box, {}))
-    assert ask(box, ASKED, PATH + TOKEN)[0] == 308
+    assert ask(box, ASKED, PATH + TOKEN)[0] == 404

@@ -60,6 +60,10 @@ string "421: this machine has no app of this name; its operator can list the app
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
 || { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 } \
 || { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } || { var(txn.authority) -m found }
+    # an app that answered these could get certificates for its name, and keep them when another app has the name; an
+    # authority follows a redirect to https (RFC 8555 8.3)
+    http-request return status 404 @TEXT@ hdr Cache-Control no-store \
+string "404: flyted alone answers the challenges of ACME authorities\n" if { path_beg /.well-known/acme-challenge/ }
 """
 
 CHALLENGE = r"""    # an authority asks whether a name leads here (RFC 8555 8.3); no other names are answered for
