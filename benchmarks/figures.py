@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.asleep import asleep
+from benchmarks.domains import domains
 from benchmarks.files import files
 from benchmarks.gateway import gateway
 from benchmarks.gpu import gpu
@@ -220,6 +221,7 @@ def main() -> int:
     roots(promise)
     gateway(promise)
     ports(promise)
+    domains(promise)
     files(promise)
     llama(promise)
     memory()
