@@ -47,8 +47,12 @@ def render(gateway: GatewayPlace, project: str, domain: str) -> str:
 
 
 def check_new(path: Path, text: str = "") -> None:
-    """Raise :class:`AlreadyExists` if the file has another text."""
-    if path.exists() and path.read_text("utf-8", "replace") != text:
+    """Raise :class:`AlreadyExists` if the file has another text, :class:`HostFailure` if it cannot be read."""
+    try:
+        known = not path.exists() or path.read_text("utf-8", "replace") == text
+    except OSError as error:
+        raise HostFailure(f"cannot read {path}: {error.strerror}", hint=f"ls -ld {path}") from error
+    if not known:
         raise AlreadyExists(f"{path} already exists, with different contents", hint="add --force to replace it")
 
 

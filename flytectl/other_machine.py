@@ -69,7 +69,8 @@ _AUTHORITY = """\
     replaced "$folder/flyted-ca.pem" <<'end'
 @PEM@
 end
-    for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /dev/null; do
+    for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \\
+        /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /dev/null; do
         [ ! -r "$bundle" ] || { cat "$folder/flyted-ca.pem" "$bundle" | replaced "$folder/flyted-bundle.pem"; break; }
     done
 """

@@ -67,6 +67,8 @@ def _of_domain(domain: str, *, pem: bool, qr: bool, mobileconfig: bool, json_: b
     from flyted.contract.errors import InvalidInput
 
     found = call(DomainStatus, "domain.get", {"domain": domain_name(domain)})
+    if found.certificate == "own-ca" and found.problem:
+        raise InvalidInput(f"{found.domain}: {found.problem}", hint=found.hint)
     if not found.authority_pem:
         raise InvalidInput(
             f"this machine does not sign for {found.domain}: its certificate is from {found.issuer or 'elsewhere'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -60,12 +61,15 @@ def _for_other_machine(
     file: str | None, name: str, at: str, scope: tuple[str, str], expires: int, *, force: bool
 ) -> None:
     """Create a token, and write the script with it; if that fails, the token is revoked."""
+    import pwd
+
     from flytectl import flyte_config, other_machine
     from flytectl.daemon import call
     from flytectl.times import for_people
     from flyted.contract.answers.domains import DomainList
     from flyted.contract.answers.tokens import Created, TokenList
-    from flyted.contract.errors import FlytedError, NotFound
+    from flyted.contract.errors import FlytedError
+    from flyted.contract.names import AppKey
 
     no_core_dump()
     path = Path(file) if file and file != "-" else None
@@ -74,9 +78,12 @@ def _for_other_machine(
     if path is not None and not force:
         flyte_config.check_new(path)
     found = other_machine.serving(call(DomainList, "domain.list").domains, at)
+    AppKey(*scope, "app")  # before a token is replaced
     if force:
-        with contextlib.suppress(NotFound):
-            call(TokenList, "token.revoke", {"token": name, "all": False})
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for each in call(TokenList, "token.list").tokens:
+            if (each.name, each.user) == (name, user):
+                call(TokenList, "token.revoke", {"token": each.id, "all": False})
     args = {"name": name, "expires_s": expires, "project": scope[0], "domain": scope[1], "app": ""}
     made = call(Created, "token.create", args)
     try:

@@ -127,8 +127,10 @@ def test_the_gateway_at_a_name_that_it_was_given(box: Machine) -> None:
     assert ask(box, API, OWN_PATH)[0] == ask(box, API, headers=HTML)[0] == 401
     for host in (f"x.{API}", f"{API}.apps.localhost", f"{API}.{SITE}"):
         assert ask(box, host)[0] == 421, host
+    assert ask(box, API, "/upload/x")[0] == 401
     assert gateway.seen == []
-    assert ask(box, f"{API}:8443", "/upload/x")[0] == 200
+    put = f"PUT /upload/x HTTP/1.1\r\nHost: {API}:8443\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert box.send(put.encode()).startswith(b"HTTP/1.1 200")
     assert b"x-flyted-host: flyted.apps.example.net:8443\r\n" in gateway.seen[0].lower()
 
 

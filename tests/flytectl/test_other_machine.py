@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -136,11 +137,15 @@ def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
     """To standard output or a file that nobody else reads; a script that cannot be written leaves no token behind."""
     asked: list[dict[str, object]] = []
     status = to_wire(whole(TokenStatus, name="laptop", expires_at=2e9))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    mine, theirs = {**status, "id": "mine", "user": user}, {**status, "id": "theirs", "user": "somebody"}
 
     def answer(request: dict[str, object]) -> bytes:
         asked.append(request)
         if request["verb"] == "domain.list":
             return result(domains=[to_wire(PUBLIC)])
+        if request["verb"] == "token.list":
+            return result(tokens=[theirs, mine])
         return result(token=TOKEN, status=status) if request["verb"] == "token.create" else result(tokens=[status])
 
     stub_daemon(answer)
@@ -164,5 +169,6 @@ def test_the_command(stub_daemon, tmp_path: Path, capsys) -> None:
     assert [each["verb"] for each in asked] == ["domain.list", "token.create", "token.revoke"]
     asked.clear()
     assert cli.main([*words, str(file), "--force"]) == 0
-    assert [each["verb"] for each in asked] == ["domain.list", "token.revoke", "token.create"]
+    assert [each["verb"] for each in asked] == ["domain.list", "token.list", "token.revoke", "token.create"]
+    assert asked[2]["args"] == {"token": "mine", "all": False}
     assert TOKEN in file.read_text()

@@ -66,7 +66,7 @@ def test_the_page(folder: Path) -> None:
     text = body.decode()
     assert f"SHA-256 {fingerprint(DER)}" in text
     assert f"flytectl ca show {DOMAIN}" in text
-    assert f"curl -o /tmp/ca.crt http://{HOST}/ca.crt" in text
+    assert f"curl -o $f http://{HOST}/ca.crt" in text
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "<script" not in text
 

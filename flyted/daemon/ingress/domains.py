@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus, OrderStatus
@@ -115,10 +116,9 @@ class Domains:
             self._keep(site, found)
             await self._apply()
         except FlytedError:
-            if before is None:
-                self._forget(domain)
-            elif before.certificate != FILE or old is not None:
-                self._restore(before, old)
+            for step in self._back(domain, before, old):  # each, however the others end
+                with contextlib.suppress(FlytedError):
+                    step()
             with contextlib.suppress(FlytedError):
                 self._acme.keep_variables(domain, told)
             with contextlib.suppress(FlytedError):  # the first one is what the caller has to know
@@ -159,8 +159,7 @@ class Domains:
 
     async def api(self, call: Call) -> DomainStatus:
         """Serve flyted's API at a base domain, or stop that. Raises :class:`NotFound`, :class:`AlreadyExists`."""
-        before = self._known(call)
-        site = dataclasses.replace(before, api=call.args["api"])
+        site = dataclasses.replace(self._known(call), api=call.args["api"])
         call.about.tell(domain=site.domain)
         call.about.outcome = "served" if site.api else "not served"
         if site.api:
@@ -169,7 +168,10 @@ class Domains:
         try:
             await self._loop.settle()
         except FlytedError:
-            self._table.put(before)
+            now = self._table.find(site.domain)
+            if now is not None:
+                self._table.put(dataclasses.replace(now, api=not site.api))
+            self._loop.poke()
             raise
         return self._status(site)
 
@@ -212,13 +214,16 @@ class Domains:
         if found is None and site.acme is None:
             site_certificates.forget(self._vault, site.domain)
 
-    def _restore(self, site: Site, given_before: Given | None) -> None:
-        """Store a site and the certificate that was given for it, if any, as they were."""
-        self._table.put(site)
-        if given_before is None:
-            site_certificates.forget(self._vault, site.domain)
-        else:
-            site_certificates.keep(self._vault, site.domain, given_before)
+    def _back(self, domain: str, before: Site | None, given_before: Given | None) -> Iterator[Callable[[], None]]:
+        """Yield the steps that store a site, and the certificate that was given for it, as they were."""
+        if before is None:
+            yield partial(self._forget, domain)
+        elif given_before is not None:
+            yield partial(site_certificates.keep, self._vault, domain, given_before)
+            yield partial(self._table.put, before)
+        elif before.certificate != FILE:
+            yield partial(site_certificates.forget, self._vault, domain)
+            yield partial(self._table.put, before)
 
     def _forget(self, domain: str) -> None:
         self._table.remove(domain)

@@ -22,15 +22,15 @@ _HOW = (
     ("Windows", CERTIFICATE, "open it > Install > Place in the store Trusted Root Certification Authorities"),
     ("Firefox", CERTIFICATE, "Settings > Privacy & Security > View Certificates > Authorities > Import"),
 )  # fmt: skip
-_LINUX = (
-    "curl -o /tmp/ca.crt http://{host}{path} && "
-    "sudo openssl x509 -inform der -in /tmp/ca.crt -out /usr/local/share/ca-certificates/{domain}.crt && "
+_FETCH = "f=$(mktemp); curl -o $f http://{host}{path}; openssl x509 -inform der -in $f -noout -fingerprint -sha256"
+_TRUST = (
+    "sudo openssl x509 -inform der -in $f -out /usr/local/share/ca-certificates/{domain}.crt && "
     "sudo update-ca-certificates"
 )
 
 
 async def answer(domain: str, host: str, path: str, reply: Reply, folder: Path = Path(FOLDER)) -> None:
-    """Send the page, the certificate or the profile. ``host``: as the client knows this machine.
+    """Send the page, the certificate or the profile. ``host``: where the client finds the certificate over HTTP.
 
     Raise :class:`NotFound` if flyted signs for the domain no more.
     """
@@ -61,8 +61,9 @@ def _page(domain: str, host: str, digest: str) -> list[str]:
         html.lines([f"SHA-256 {digest}"]),
         html.command(f"flytectl ca show {domain}"),
         html.table((system, f"{html.link(path, path[1:])}: {escape(how)}") for system, path, how in _HOW),
-        html.paragraph("Debian and Ubuntu, after which curl and most programs trust it:"),
-        html.command(_LINUX.format(host=host, path=CERTIFICATE, domain=domain)),
+        html.paragraph("Debian and Ubuntu: fetch it and see its fingerprint; if that is right, trust it."),
+        html.command(_FETCH.format(host=host, path=CERTIFICATE)),
+        html.command(_TRUST.format(domain=domain)),
     ]
 
 

@@ -24,7 +24,8 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
     host, path = headers.get("host", ""), scope["path"]
     try:
         if authority := headers.get("x-flyted-authority", ""):
-            await at_authority(authority, host, path, reply)
+            port = "" if caller().http_port == 80 else f":{caller().http_port}"
+            await at_authority(authority, host.partition(":")[0] + port, path, reply)
         elif caller().host != GATEWAY_HOST:
             raise NotFound(_ELSEWHERE)
         elif host.partition(":")[0].lower() != GATEWAY_HOST:

@@ -35,7 +35,8 @@ API_SIGN_IN = (
 RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUARDED@)
     # strangers on the network do not come to the gateway either, but with an upload's address; no token is for "."
     http-request set-var(txn.guarded) str(.) if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } \
-!{ path_beg /upload/ } !{ var(txn.authority) -m found }
+!{ var(txn.authority) -m found }
+    http-request unset-var(txn.guarded) if { var(txn.guarded) -m str . } { path_beg /upload/ } { method PUT }
     acl guarded var(txn.guarded) -m found
     acl gateway var(txn.app) -m str @GATEWAY@
     # the login's pages and cookies are at the machine's own names alone

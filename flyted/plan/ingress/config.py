@@ -186,7 +186,7 @@ if { var(txn.unavailable) -m found } !own_pages
 
 frontend http
 @HTTP_BINDS@
-@CROWD@@SOURCE@@HTTP_CHECKS@    http-request return status 403 @TEXT@ \
+@CROWD@@SOURCE@@HTTP_CHECKS@@REQUESTS@    http-request return status 403 @TEXT@ \
 string "403: these credentials were sent unencrypted over the network; replace them and use https\n" \
 if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 || { req.fhdr(x-flyte-authorization) -m found } !{ src 127.0.0.0/8 ::1 }
