@@ -111,7 +111,8 @@ class Machine:
         self.certificate = folder / "site.pem"
         self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
         self.admin = folder / "admin.sock"
-        self.listen = Listen(free_port(), free_port(), ("127.0.0.1",))
+        https, http = free_ports(2)
+        self.listen = Listen(https, http, ("127.0.0.1",))
         others = folder / "certificates"
         others.mkdir()
         self.places = HaproxyPaths(
@@ -221,11 +222,18 @@ def parsed(answer: bytes) -> tuple[int, str, str]:
     return int(head.split(" ", 2)[1]), head, body
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports on which nobody listens, each another one."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nobody listens."""
+    return free_ports(1)[0]
 
 
 @contextlib.contextmanager

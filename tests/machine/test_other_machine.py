@@ -133,7 +133,7 @@ def test_strangers_get_nothing(laptop: Laptop) -> None:
     ):
         assert laptop.status(API, path) == laptop.status(API, path, *json_) == "401", path
     assert laptop.status(API) == "200"  # the authority's certificate
-    assert laptop.status("flyted.localhost", RPC, *json_) == laptop.status(f"flyted.localhost.{DOMAIN}") == "421"
+    assert laptop.status("flyted.localhost", RPC) == laptop.status(f"flyted.localhost.{DOMAIN}") == "421"
     assert laptop.status(API, "/upload/x", "-X", "PUT", "-d", "x") in {"400", "401", "403", "404"}
     forged = ("-H", "X-Flyted-Local: 1", "-H", "X-Flyted-Host: evil.example")
     assert laptop.status(API, RPC, *json_, *forged) == "401"
