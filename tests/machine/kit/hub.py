@@ -64,10 +64,6 @@ class Hub:
         with urllib.request.urlopen(request, timeout=30, context=context) as reply:
             return reply.headers.get("Location", ""), reply.read()
 
-    def forget(self) -> None:
-        """Delete the repository, which the registry does not do by its API unless that is switched on."""
-        shutil.rmtree(self.folder / "data/docker/registry/v2/repositories" / self.repository, ignore_errors=True)
-
     def blob(self, data: bytes, media: str) -> dict[str, Any]:
         place, _ = self.ask("POST", "blobs/uploads/")
         self.ask("PUT", f"{place}&digest={digest(data)}", data)
