@@ -88,8 +88,7 @@ RULES = r"""    acl here src 127.0.0.0/8 ::1
     http-request set-var(txn.own) var(txn.limits),word(1,' ')
     http-request set-var(txn.most) var(txn.own),add(0) if { var(txn.own),add(0) gt 0 }
     acl limited var(txn.most) -m int gt 0
-    http-request set-var(txn.client) src,ipmask(32,64),concat(' ',txn.app),sha1 if limited
-    http-request track-sc1 var(txn.client) table clients if limited
+    http-request track-sc1 src,ipmask(32,64),concat(' ',txn.app),sha1 table clients if limited
     http-request return status 429 @TEXT@ hdr Retry-After 1 @OWN@ \
 lf-string "429: too many requests: %[var(txn.most),div(@PERIOD_S@)] a second of one client are allowed here\n" \
 if limited { sc1_gpc0_rate(clients),sub(txn.most) ge 0 }
