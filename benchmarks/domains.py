@@ -26,7 +26,7 @@ Promise = Callable[..., None]
 DOMAIN = "apps.example.org"
 NAMES, SWAPPED = 500, 100
 HANDSHAKES, REQUESTS, CLIENTS, ON_A_CONNECTION = 400, 10_000, 4, 10
-ROUNDS, OF_ONE_CLIENT = 15, 2000
+ROUNDS, OF_ONE_CLIENT, PIPELINED = 40, 1000, 100  # so that HAProxy never waits, and wakes up for no request
 
 
 def certificate(authority: Ca, number: int) -> Certificate:
@@ -118,15 +118,16 @@ def of_a_request_us(box: Machine) -> float:
     """HAProxy's time for a request that it answers itself, in microseconds of a processor."""
     with box.connect(A) as connection, connection.makefile("rwb") as stream:
         before = processor_s(box)
-        for _ in range(OF_ONE_CLIENT):
-            stream.write(f"GET / HTTP/1.1\r\nHost: {A}\r\n\r\n".encode())
+        for _ in range(OF_ONE_CLIENT // PIPELINED):
+            stream.write(f"GET / HTTP/1.1\r\nHost: {A}\r\n\r\n".encode() * PIPELINED)
             stream.flush()
-            _status(stream)
+            for _ in range(PIPELINED):
+                _status(stream)
         return (processor_s(box) - before) * 1e6 / OF_ONE_CLIENT
 
 
 def limits_us() -> tuple[float, float]:
-    """What a request costs without and with a limit for its client; measured in turns."""
+    """What a request costs without and with a limit for its client; the best of many turns, as others only add."""
     state = IngressState(unavailable={A: Unavailable("not now")})
     limited = replace(state, limits={A: "99999999 -"})
     without, with_ = [], []
@@ -136,7 +137,7 @@ def limits_us() -> tuple[float, float]:
             without.append(of_a_request_us(box))
             apply(box, limited)
             with_.append(of_a_request_us(box))
-    return statistics.median(without), statistics.median(with_)
+    return min(without), min(with_)
 
 
 def domains(promise: Promise) -> None:
