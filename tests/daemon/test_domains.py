@@ -302,6 +302,27 @@ def test_the_api_is_served_where_that_was_said(machine: Machine) -> None:
     beside(machine, story)
 
 
+def test_an_api_that_cannot_be_changed_stays_as_it_was(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the call asked for what is so already."""
+
+    async def story() -> None:
+        await own(machine)
+        await ask(machine, "domain.api", domain=HOUSE, api=True)
+
+        async def fails() -> None:
+            raise HostFailure("the disk is full")
+
+        monkeypatch.setattr(machine.loop, "settle", fails)
+        for wanted in (True, False):
+            with pytest.raises(HostFailure):
+                await ask(machine, "domain.api", domain=HOUSE, api=wanted)
+            assert machine.sites.all()[0].api
+        monkeypatch.undo()
+
+    beside(machine, story)
+    machine.close()
+
+
 def test_domains_are_there_after_a_restart(machine: Machine) -> None:
     """As they were."""
 

@@ -159,7 +159,8 @@ class Domains:
 
     async def api(self, call: Call) -> DomainStatus:
         """Serve flyted's API at a base domain, or stop that. Raises :class:`NotFound`, :class:`AlreadyExists`."""
-        site = dataclasses.replace(self._known(call), api=call.args["api"])
+        before = self._known(call)
+        site = dataclasses.replace(before, api=call.args["api"])
         call.about.tell(domain=site.domain)
         call.about.outcome = "served" if site.api else "not served"
         if site.api:
@@ -170,7 +171,7 @@ class Domains:
         except FlytedError:
             now = self._table.find(site.domain)
             if now is not None:
-                self._table.put(dataclasses.replace(now, api=not site.api))
+                self._table.put(dataclasses.replace(now, api=before.api))
             self._loop.poke()
             raise
         return self._status(site)
