@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -21,22 +20,14 @@ from types import ModuleType
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 REQUEST_LIMIT = 1 << 20
 
-# The SDK itself must not be here: it starts a thread when it is imported.
-USED = """
-import json, sys
-for name in ("flyte.app.extras", "flyte._internal.imagebuild.remote_builder", "flyte.app._runtime"):
-    __import__(name)
-print(json.dumps([name for name in sys.modules if name.split(".")[0] not in ("flyte", "__main__")]))
-"""
+USED = ("flyte.app.extras", "flyte._internal.imagebuild.remote_builder", "flyte.app._runtime")
 
 
 def warm() -> ModuleType:
     """The loader, with the libraries below the SDK already here."""
     os.environ["DO_NOT_TRACK"] = "1"
     warnings.simplefilter("ignore")
-    listed = subprocess.run([sys.executable, "-c", USED], check=True, capture_output=True, timeout=60).stdout
-    for name in json.loads(listed):
-        importlib.import_module(name)
+    importlib.import_module("tests.sdk_modules").load(USED)
     return importlib.import_module("flytectl.loader.run")
 
 

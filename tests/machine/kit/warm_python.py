@@ -17,6 +17,7 @@ import sys
 
 SOCKET = b"\0flyted-tests-python"
 SDK = "/usr/lib/flyted/sdk"
+TESTS = __file__.rpartition("/machine/")[0]
 LONGEST = 256 * 1024  # bytes of a call
 FDS = ("--out-fd", "--bundles-fd")
 
@@ -39,9 +40,10 @@ def server() -> None:
     import socket
     import threading
 
-    sys.path[:0] = [f"{SDK}/cp{sys.version_info[0]}{sys.version_info[1]}", SDK]
-    for module in needed():
-        importlib.import_module(module)
+    sys.path[:0] = [TESTS]
+    load = importlib.import_module("sdk_modules").load
+    sys.path[:1] = [f"{SDK}/cp{sys.version_info[0]}{sys.version_info[1]}", SDK]  # the forks run users' files
+    load(("flyte.app.extras", "fastapi", "uvicorn"))
     assert threading.active_count() == 1, "a fork would lack these threads"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -55,24 +57,6 @@ def server() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             answer(connection)
         connection.close()
-
-
-def needed() -> list[str]:
-    """Return the modules that the SDK imports, without its own: they start a thread, which no fork would have."""
-    import importlib
-
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        for module in ("flyte.app.extras", "fastapi", "uvicorn"):
-            importlib.import_module(module)
-        os.write(writer, "\n".join(sys.modules).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as names:
-        found = names.read().split()
-    os.waitpid(child, 0)
-    return [name for name in found if name.partition(".")[0] not in {"flyte", "__main__"}]
 
 
 def answer(connection: _socket.socket) -> None:
