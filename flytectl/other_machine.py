@@ -34,8 +34,8 @@ main() {
     folder=$HOME/.flyte
     config=$folder/config.yaml
     if [ -L "$config" ] || { [ -e "$config" ] && ! head -n 1 "$config" | grep -q "^@MARK@"; }; then
-        echo "$config is another configuration: move it away, and run this again." >&2
-        echo "If it is gone by then: flytectl config init --for-other-machine @NAME@ --force" >&2
+        echo "$config is another configuration: move it away, and run this script again." >&2
+        echo "To make a new one, on flyted's machine: flytectl config init --for-other-machine @NAME@ --force" >&2
         exit 1
     fi
     mkdir -p "$folder"

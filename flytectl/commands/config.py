@@ -19,9 +19,13 @@ from flytectl.options import app_scope, no_core_dump, out, period, say
     "--for-other-machine", "token_name", metavar="NAME",
     help="Write a script that sets up another machine, with a token of this name.",
 )  # fmt: skip
-@click.option("--at", default="", metavar="HOST", help="With it: where it finds this machine, DOMAIN or DOMAIN:PORT.")
+@click.option("--at", default="", metavar="HOST", help="For another machine: the DOMAIN or DOMAIN:PORT to use.")
 @click.option(
-    "--expires", default="30d", callback=period, metavar="PERIOD", help="With it: the token's lifetime [30d]."
+    "--expires",
+    default="30d",
+    callback=period,
+    metavar="PERIOD",
+    help="For another machine: the token's lifetime [30d].",
 )
 @app_scope
 def init(

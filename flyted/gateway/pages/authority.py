@@ -1,7 +1,7 @@
 """The page at ``flyted.DOMAIN`` of a domain that this machine signs for: what other machines have to trust, and how.
 
-Everybody may read it, and it is there unencrypted, too: who comes for the certificate cannot check one yet. So it asks
-to compare the fingerprint.
+Everybody may read the page, also unencrypted: a client cannot check a certificate before it has this one. So the page
+asks to compare the fingerprint.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ API_SIGN_IN = (
 """What callers of the API from other machines read, as an error of the Connect protocol."""
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUARDED@)
-    # strangers on the network do not come to the gateway either, but with an upload's address; no token is for "."
+    # from other machines, only uploads reach the gateway without a token; no token for one app is for "."
     http-request set-var(txn.guarded) str(.) if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } \
 !{ var(txn.authority) -m found }
     http-request unset-var(txn.guarded) if { var(txn.guarded) -m str . } { path_beg /upload/ } { method PUT }

@@ -47,7 +47,8 @@ def check(spec: AppSpec, apps: Iterable[StoredApp], base_domain: str, sites: Seq
     """Raise :class:`AlreadyExists` for a name of an app that is another's, or that is not an app's to have."""
     if GATEWAY_LABEL in (spec.key.id, spec.subdomain):
         raise AlreadyExists(
-            f"{GATEWAY_LABEL!r} is the name of flyted's API at each base domain", hint="use another one"
+            f"{GATEWAY_LABEL!r} is the name of flyted's API at each base domain",
+            hint="give the app another name or subdomain",
         )
     custom = spec.custom_domain
     if custom == "localhost" or custom.endswith(".localhost"):

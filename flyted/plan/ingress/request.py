@@ -50,7 +50,7 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request set-var(txn.app) var(txn.host),map(@FILES@/@NAMES@)
     http-request set-var(txn.server) var(txn.app),map(@FILES@/@HOSTS@)
     http-request set-var(txn.unavailable) var(txn.app),map(@FILES@/@UNAVAILABLE@)
-    # what this machine signs with is handed out to those who do not trust it yet, also unencrypted
+    # clients fetch the certificate of this machine's authority before they trust it, so also unencrypted
     http-request set-var(txn.authority) var(txn.host),map(@FILES@/@AUTHORITIES@) \
 if { path @AUTHORITY_PATHS@ } { method GET HEAD }
     # the gateway answers at this machine's loopback, and at the names that the table gives it: a client of the network
