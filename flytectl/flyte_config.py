@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flyted.contract.answers.machine import GatewayPlace
 from flyted.contract.errors import AlreadyExists, HostFailure
-from flyted.contract.names import AppKey
+from flyted.contract.names import AppKey, at_port
 
 FILE = Path(".flyte/config.yaml")
 """The path below the home folder: the last place where the SDK looks."""
@@ -39,7 +39,7 @@ def render(gateway: GatewayPlace, project: str, domain: str) -> str:
     Raise :class:`InvalidInput` for a name that Flyte or flyted refuses.
     """
     AppKey(project, domain, "app")
-    endpoint = f"dns:///{gateway.host}" + (f":{gateway.https_port}" if gateway.https_port != 443 else "")
+    endpoint = f"dns:///{at_port(gateway.host, gateway.https_port)}"
     quoted = {
         "endpoint": endpoint, "ca_file": gateway.ca_file, "project": project, "domain": domain, "host": gateway.host,
     }  # fmt: skip

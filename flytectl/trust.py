@@ -5,13 +5,12 @@ curl, wget, Go and Debian's Python read that. Browsers do not: see browsers.py.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
-import ssl
 import subprocess
 from pathlib import Path
 
+from flyted.contract import authority
 from flyted.contract.errors import HostFailure, ProtocolMismatch
 
 ANCHOR = Path("/usr/local/share/ca-certificates/flyted.crt")
@@ -24,10 +23,9 @@ def fingerprint(pem: str) -> str:
     Raise :class:`ProtocolMismatch` if ``pem`` is not one certificate.
     """
     try:
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest().upper()
+        return authority.fingerprint(authority.der(pem))
     except ValueError as error:
         raise ProtocolMismatch("the daemon's CA certificate is not one PEM certificate") from error
-    return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
 
 def in_bundle(pem: str, bundle: Path = BUNDLE) -> bool:

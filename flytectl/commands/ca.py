@@ -65,6 +65,7 @@ def _of_domain(domain: str, *, pem: bool, qr: bool, mobileconfig: bool, json_: b
     from flyted.contract import authority
     from flyted.contract.answers.domains import DomainStatus
     from flyted.contract.errors import InvalidInput
+    from flyted.contract.names import at_port
 
     found = call(DomainStatus, "domain.get", {"domain": domain_name(domain)})
     if found.certificate == "own-ca" and found.problem:
@@ -74,7 +75,7 @@ def _of_domain(domain: str, *, pem: bool, qr: bool, mobileconfig: bool, json_: b
             f"this machine does not sign for {found.domain}: its certificate is from {found.issuer or 'elsewhere'}",
             hint=f"flytectl domain get {found.domain}",
         )
-    page = f"http://{found.own_name}" + (f":{found.http_port}" if found.http_port != 80 else "")
+    page = f"http://{at_port(found.own_name, found.http_port, 80)}"
     if json_:
         out(render.to_json(
             {"fingerprint": found.authority, "names": [found.domain], "page": page, "pem": found.authority_pem}

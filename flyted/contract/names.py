@@ -181,6 +181,16 @@ def host_of(app_id: str, base_domain: str = BASE_DOMAIN) -> str:
     return f"{app_id}.{base_domain}"
 
 
+def own_host(base_domain: str) -> str:
+    """Return the host name of flyted itself at a base domain: of its API, and of the page about its authority."""
+    return host_of(GATEWAY_LABEL, base_domain)
+
+
+def at_port(host: str, port: int, usual: int = 443) -> str:
+    """Return ``host`` as an address has it: followed by the port, unless that is the usual one."""
+    return host if port == usual else f"{host}:{port}"
+
+
 def label(value: str, kind: str) -> str:
     """Return ``value`` if it is a name as Flyte has them (app, project, domain): an RFC 1123 label, 1-63 characters.
 

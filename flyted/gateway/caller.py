@@ -11,7 +11,7 @@ from typing import Any
 
 from flyted.base import tasks
 from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthenticated
-from flyted.contract.names import GATEWAY_HOST
+from flyted.contract.names import GATEWAY_HOST, at_port
 from flyted.contract.token import valid_shape
 
 _HELP = "run: flytectl config init; the flyte command then gets its tokens from `flytectl token`"
@@ -38,7 +38,7 @@ class Caller:
         if self.host != GATEWAY_HOST:
             return f"https://{self.host}"  # with the port that the client knows
         scheme, port, usual = ("http", self.http_port, 80) if self.local else ("https", self.https_port, 443)
-        return f"{scheme}://{self.host}{'' if port == usual else f':{port}'}"
+        return f"{scheme}://{at_port(self.host, port, usual)}"
 
     async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for ``work``, but not after the client has left: it is cancelled then."""

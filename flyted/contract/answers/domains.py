@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flyted.contract.answers.codec import Answer
-from flyted.contract.names import GATEWAY_LABEL, host_of
+from flyted.contract.names import at_port, own_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,17 @@ class DomainStatus(Answer):
     https_port: int = 443  # on which the ingress listens
     http_port: int = 80
     api: str = ""  # the host name at which flyted's API is served; "": it is not
-    given_until: float = (
-        0.0  # until when names without an ordered certificate show the operator's own; 0: there is none
-    )
+    given_until: float = 0.0  # until when the operator's certificate stands in for ordered ones; 0: it does not
 
     @property
     def port(self) -> str:
         """What follows a host in the ingress's addresses: its port, if that is not HTTPS's usual one."""
-        return f":{self.https_port}" if self.https_port != 443 else ""
+        return at_port("", self.https_port)
 
     @property
     def own_name(self) -> str:
         """The name of flyted itself at the domain: of its API, and of the page about its authority."""
-        return host_of(GATEWAY_LABEL, self.domain)
+        return own_host(self.domain)
 
     @property
     def state(self) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flyted.contract.answers.machine import Done
 from flyted.contract.answers.tokens import LoginLink, Minted
 from flyted.contract.errors import InvalidInput, NotFound, PermissionRefused, Unauthenticated
-from flyted.contract.names import GATEWAY_HOST, host_of, printable
+from flyted.contract.names import GATEWAY_HOST, at_port, host_of, printable
 from flyted.contract.token import digest
 from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
@@ -72,7 +72,7 @@ class Logins:
                 f"{user} is not, or no longer, in group 'flyted'", hint="sudo adduser $USER flyted"
             )
         code, until = self._new(uid, user, "", LINK_LIFE_S)
-        return LoginLink(f"https://{GATEWAY_HOST}{self._suffix()}/login?code={code}", until, code)
+        return LoginLink(f"https://{at_port(GATEWAY_HOST, self._port())}/login?code={code}", until, code)
 
     async def pass_on(self, call: Call) -> LoginLink:
         """Make a code for an app (its id, or its host name), for a browser that is logged in to the gateway's pages.
@@ -86,7 +86,7 @@ class Logins:
         if name not in self._store.ids():
             raise NotFound(f"there is no app {printable(name)}", hint="flytectl app ls")
         call.about.tell(app=name)
-        host = host_of(name, self._base_domain) + self._suffix()
+        host = at_port(host_of(name, self._base_domain), self._port())
         code, until = self._new(token.uid, token.user, name, PASS_LIFE_S, token)
         return LoginLink(f"https://{host}/.flyted/session", until, code)
 
@@ -118,10 +118,6 @@ class Logins:
             raise InvalidInput("login.end needs a token")
         await self._tokens.forget(call.actor.token)
         return Done()
-
-    def _suffix(self) -> str:
-        port = self._port()
-        return f":{port}" if port != 443 else ""
 
     def _new(self, uid: int, user: str, app_id: str, life_s: float, login: Token | None = None) -> tuple[str, float]:
         """Make a code; return it, and the time (seconds since 1970) until which it works."""

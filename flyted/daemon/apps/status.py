@@ -15,6 +15,7 @@ from flyted.contract.answers.apps import (
     UsedSecret,
 )
 from flyted.contract.app import AppSpec
+from flyted.contract.names import at_port
 from flyted.daemon.images.images import image_status
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.ingress import names
@@ -30,7 +31,7 @@ _ALIKE: dict[str, Any] = {
 
 def url_of(host: str, https_port: int) -> str:
     """Return the URL of an app. ``host``: the one that is shown (plan/ingress/names.py)."""
-    return f"https://{host}" + (f":{https_port}" if https_port != 443 else "")
+    return f"https://{at_port(host, https_port)}"
 
 
 def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) -> AppStatus:

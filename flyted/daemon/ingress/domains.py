@@ -12,7 +12,7 @@ from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus, OrderStatus
 from flyted.contract.answers.machine import Done
 from flyted.contract.errors import FlytedError, InvalidInput, NotFound
-from flyted.contract.names import base_domain, printable
+from flyted.contract.names import base_domain, own_host, printable
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
@@ -96,13 +96,8 @@ class Domains:
         found = self._fitting(call.bulk, domain) if policy == FILE else None
         acme = _acme(call, domain) if policy == ACME else None
         before = self._table.find(domain)
-        site = Site(
-            domain,
-            policy,
-            before.created_at if before else self._clock.time(),
-            acme,
-            before is not None and before.api,
-        )
+        created_at, api = (before.created_at, before.api) if before else (self._clock.time(), False)
+        site = Site(domain, policy, created_at, acme, api)
         given_variables = self._variables(call.bulk, site, before)
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
@@ -271,7 +266,7 @@ class Domains:
             kept = self._tls.given_before(site.domain)
         return dataclasses.replace(
             self._certified(site), https_port=listen.https_port, http_port=listen.http_port,
-            api=sites.api_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
+            api=own_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
         )  # fmt: skip
 
     def _certified(self, site: Site) -> DomainStatus:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from flyted.contract.errors import FlytedError, NotFound, Unauthenticated
-from flyted.contract.names import GATEWAY_HOST
+from flyted.contract.names import GATEWAY_HOST, at_port
 from flyted.gateway.caller import caller
 from flyted.gateway.pages import html, login, views
 from flyted.gateway.pages.authority import answer as at_authority
@@ -24,8 +24,7 @@ async def answer(parts: Parts, scope: dict[str, Any], headers: dict[str, str], r
     host, path = headers.get("host", ""), scope["path"]
     try:
         if authority := headers.get("x-flyted-authority", ""):
-            port = "" if caller().http_port == 80 else f":{caller().http_port}"
-            await at_authority(authority, host.partition(":")[0] + port, path, reply)
+            await at_authority(authority, at_port(host.partition(":")[0], caller().http_port, 80), path, reply)
         elif caller().host != GATEWAY_HOST:
             raise NotFound(_ELSEWHERE)
         elif host.partition(":")[0].lower() != GATEWAY_HOST:

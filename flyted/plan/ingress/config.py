@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from flyted.contract import authority
-from flyted.contract.names import GATEWAY_HOST
+from flyted.contract.names import GATEWAY_HOST, at_port
 from flyted.plan.ingress import certificates, clients
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, USES_KEPT_S, filled
@@ -299,7 +299,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@PORTS@": f"{listen.https_port} {listen.http_port}",
         "@GATEWAY_SOCKET@": places.gateway,
         "@GATEWAY@": GATEWAY_HOST,
-        "@HTTPS_PORT@": "" if listen.https_port == 443 else f":{listen.https_port}",
+        "@HTTPS_PORT@": at_port("", listen.https_port),
         "@FILES@": places.files,
         "@HOSTS@": HOSTS,
         "@DOMAINS@": DOMAINS,

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from flyted.contract.names import host_of
-from flyted.plan.ingress.sites import AcmeSettings, Site, api_host, hosts
+from flyted.contract.names import host_of, own_host
+from flyted.plan.ingress.sites import AcmeSettings, Site, hosts
 
 AT_A_TIME = 4
 """The most orders that are under way at a time."""
@@ -65,7 +65,7 @@ def wanted_names(sites: Sequence[Site], labels: Collection[str], custom: Iterabl
     for site in sites:
         if site.acme is None:
             continue
-        more = [api_host(site.domain)] if site.api else []
+        more = [own_host(site.domain)] if site.api else []
         names = hosts(site.domain)[:1] if site.acme.dns else [*(host_of(each, site.domain) for each in labels), *more]
         found.update(dict.fromkeys(names, site.domain))
     first = next((site.domain for site in sites if site.acme is not None), None)

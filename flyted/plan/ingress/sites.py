@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from flyted.contract.errors import AlreadyExists, InvalidInput
-from flyted.contract.names import GATEWAY_HOST, GATEWAY_LABEL, host_of, printable
+from flyted.contract.names import GATEWAY_HOST, own_host, printable
 from flyted.plan.ingress.state import LOOPBACK
 
 OWN_CA, FILE, ACME = "own-ca", "file", "acme"
@@ -72,17 +72,12 @@ def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
 
 def apis(sites: Iterable[Site]) -> dict[str, str]:
     """Return the names at which flyted's API is served besides its own, for the ingress's table of names."""
-    return {api_host(site.domain): GATEWAY_HOST for site in sites if site.api}
+    return {own_host(site.domain): GATEWAY_HOST for site in sites if site.api}
 
 
 def authorities(sites: Iterable[Site]) -> dict[str, str]:
     """Return the names at which the authorities of domains that this machine signs for are handed out."""
-    return {api_host(site.domain): site.domain for site in sites if site.certificate == OWN_CA}
-
-
-def api_host(domain: str) -> str:
-    """Return flyted's own name at a base domain, of its API and of the page about its authority."""
-    return host_of(GATEWAY_LABEL, domain)
+    return {own_host(site.domain): site.domain for site in sites if site.certificate == OWN_CA}
 
 
 def addresses(configured: tuple[str, ...], sites: Collection[Site]) -> tuple[str, ...]:
