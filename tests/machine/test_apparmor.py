@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.kit.packages import install
 from tests.machine.kit.units import must, sh
 
 SHIPPED, INSTALLED = Path("/usr/share/flyted/apparmor/flyted"), Path("/etc/apparmor.d/flyted")
@@ -17,7 +18,7 @@ SHIPPED, INSTALLED = Path("/usr/share/flyted/apparmor/flyted"), Path("/etc/appar
 def _parser() -> Iterator[None]:
     """Debian's package, which flyted does not depend on."""
     had = Path("/usr/sbin/apparmor_parser").exists()
-    must("sh", "-c", "apt-get update -qq; apt-get install -y -qq --no-install-recommends apparmor")
+    install("apparmor")
     yield
     if not had:
         must("apt-get", "purge", "-y", "-qq", "apparmor")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.machine.kit import users
+from tests.machine.kit.packages import install
 from tests.machine.kit.users import answer, by, curl, give, running, until
 
 STATE = Path("/run/fake-nvml/state")
@@ -175,8 +176,7 @@ def real() -> bool:
 @contextlib.contextmanager
 def driver() -> Iterator[None]:
     """The library and the nodes; afterwards the machine has no driver again."""
-    if shutil.which("gcc") is None:
-        subprocess.run(["apt-get", "install", "-y", "-qq", "gcc", "libc6-dev"], check=True, capture_output=True)
+    install("gcc", "libc6-dev")
     STATE.parent.mkdir(mode=0o755, exist_ok=True)
     subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(LIBRARY), str(SOURCE)], check=True)
     subprocess.run(["ldconfig"], check=True)

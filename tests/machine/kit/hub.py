@@ -27,6 +27,7 @@ from flyted.plan.images import pull_unit as plan
 from flyted.plan.images.pull_unit import PullSettings
 from flyted.registry.manifest import OCI_MANIFEST
 from flyted.registry.reference import Reference, parse
+from tests.machine.kit.packages import install
 from tests.machine.kit.settings import settings
 from tests.machine.kit.units import connected, must
 from tests.registry.server import BASIC, CONFIG, LAYER, digest
@@ -152,8 +153,7 @@ def layers() -> list[tuple[bytes, str]]:
 def serving() -> Iterator[Hub]:
     """A registry of this machine. Its package would start one by itself, on a port that others may need."""
     must("systemctl", "mask", "docker-registry.service")
-    if not Path("/usr/bin/docker-registry").exists():
-        must("sh", "-c", "apt-get update -qq; apt-get install -y -qq --no-install-recommends docker-registry")
+    install("docker-registry")
     folder = Path("/srv/flyted-test-hub")  # the unit sees no /tmp
     must("rm", "-rf", str(folder))
     folder.mkdir()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.machine.kit import packages
 from tests.machine.kit.users import answer
 
 ADDRESS = "192.0.2.60"  # of this machine's loopback interface: units reach no 127.0.0.1 (RFC 5737)
@@ -33,11 +34,6 @@ LOST = "000"
 def must(*words: str) -> str:
     """Run a command that has to work."""
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-
-
-def install() -> None:
-    """Install them, without the recommended ones."""
-    must("sh", "-c", "apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq lego pebble")
 
 
 class Pebble:
@@ -118,7 +114,7 @@ class Pebble:
 @contextlib.contextmanager
 def running(folder: Path, port: int, life_s: int = 90 * 86400) -> Iterator[Pebble]:
     """Both, with this machine's names resolved by their DNS server."""
-    install()
+    packages.install("lego", "pebble")
     must("ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo")
     before = RESOLVER.read_text()
     found = Pebble(folder, port)

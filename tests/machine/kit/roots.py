@@ -19,6 +19,7 @@ from flyted.plan.images import layer_unit, root_mount
 from flyted.plan.units import Layout
 from tests import values
 from tests.launch.harness import bundle
+from tests.machine.kit.packages import install
 from tests.machine.kit.units import must, sh, show
 from tests.machine.kit.users import until
 
@@ -134,9 +135,7 @@ def debian(number: int, *packages: str) -> str:
 
 def bootstrap(target: Path, packages: Sequence[str]) -> None:
     """Install Debian, of the machine's release: into a folder, or a new archive, by the name of ``target``."""
-    if not shutil.which("mmdebstrap"):
-        must("apt-get", "update", "-qq")
-        must("apt-get", "install", "-y", "-qq", "--no-install-recommends", "mmdebstrap")
+    install("mmdebstrap")
     suite = sh("sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME")
     settings = Path("/etc/apt/apt.conf.d/99mmdebstrap")
     more = [f"--aptopt={settings}"] if settings.exists() else []
