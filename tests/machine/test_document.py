@@ -80,7 +80,7 @@ def test_configure(desk: Desk) -> None:
     assert 'project: "p1"' in (desk.folder / "box.yaml").read_text()
     refused = desk.run("flytectl config init box.yaml")
     assert refused.returncode == 5
-    assert "flytectl config init --force" in refused.stdout
+    assert "add --force" in refused.stdout
     assert "p1" in (desk.folder / "box.yaml").read_text()
     desk.works("flytectl config init box.yaml --force")
     assert (desk.folder / "box.yaml").read_text() == (desk.folder / "config.yaml").read_text()
