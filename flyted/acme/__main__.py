@@ -1,4 +1,4 @@
-"""Orders a certificate: ``/usr/bin/python3 -I …/flyted/acme``, in a unit of its own.
+"""Orders a certificate: ``/usr/bin/python3 -IS …/flyted/acme``, in a unit of its own.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """

@@ -1,4 +1,4 @@
-"""Builds or removes images: ``/usr/bin/python3 -I …/flyted/build --uv UV --image HASH``, in a unit of its own.
+"""Builds or removes images: ``/usr/bin/python3 -IS …/flyted/build --uv UV --image HASH``, in a unit of its own.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """

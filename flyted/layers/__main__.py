@@ -1,4 +1,4 @@
-"""Makes or removes layers of images: ``/usr/bin/python3 -I …/flyted/layers --layers FOLDER``, in a unit of its own.
+"""Makes or removes layers of images: ``/usr/bin/python3 -IS …/flyted/layers --layers FOLDER``, in a unit of its own.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 if __name__ == "__main__":
     _here = Path(__file__).resolve().parent
     sys.path[:] = [str(_here.parents[1]), *(entry for entry in sys.path if Path(entry).resolve() != _here)]
+    sys.path.append("/usr/lib/python3/dist-packages")  # zstandard; -S has left it out
     from flyted.layers.main import main
 
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Runs the network of apps: ``/usr/bin/python3 -I -S …/flyted/net/__main__.py egress``, ``… router`` or ``… veth``.
+"""Runs the network of apps: ``/usr/bin/python3 -IS …/flyted/net/__main__.py egress``, ``… router`` or ``… veth``.
 
 This file only makes the modules beside it importable under their usual names; ``main.py`` begins the work. Units name
 the file in full, since Python imports a good deal more to run a folder.

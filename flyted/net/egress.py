@@ -44,7 +44,7 @@ def run() -> None:
     router = os.fork()
     if router == 0:
         os.set_inheritable(held, True)  # noqa: FBT003
-        launch = [sys.executable, "-I", "-S", str(Path(__file__).with_name("__main__.py")), "router"]
+        launch = [sys.executable, "-IS", str(Path(__file__).with_name("__main__.py")), "router"]
         os.execv(_UNSHARE, [_UNSHARE, "--user", "--map-root-user", "--net", *launch])  # noqa: S606
     os.close(held)
     _await(router)

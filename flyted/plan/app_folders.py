@@ -43,7 +43,7 @@ def measure_unit(app_id: str, output_fd: int, launch: str = Layout.launch) -> di
     """Return a service that measures an app's files and writes the result to ``output_fd`` (launch/measure.py)."""
     return {
         "Description": f"Size of the data of Flyte app {app_id}",
-        "ExecStartEx": [(PYTHON, [PYTHON, "-I", launch, MEASURE], ["no-env-expand"])],
+        "ExecStartEx": [(PYTHON, [PYTHON, "-IS", launch, MEASURE], ["no-env-expand"])],
         "TimeoutStartUSec": LONGEST_S * 1_000_000,
         "StandardOutputFileDescriptor": output_fd,
         "LogLevelMax": _WARNING,  # so that PID 1 does not log its start and end

@@ -1,4 +1,4 @@
-"""Pulls an image: ``/usr/bin/python3 -I …/flyted/registry --pull NAME --platform linux/amd64``, in a unit of its own.
+"""Pulls an image: ``/usr/bin/python3 -IS …/flyted/registry --pull NAME --platform linux/amd64``, in a unit of its own.
 
 This file only makes its neighbours importable under their usual name; ``main.py`` begins the work.
 """

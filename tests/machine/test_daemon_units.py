@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
+from pathlib import Path
+
 from tests.machine.kit.units import must, sh
 
 
@@ -29,3 +32,22 @@ def test_what_it_holds_is_not_written_down() -> None:
     pid = sh("systemctl", "show", "-P", "MainPID", "flyted.service")
     assert sh("sed", "-n", "s/^Max core file size *//p", f"/proc/{pid}/limits").split() == ["0", "0", "bytes"]
     assert sh("systemctl", "show", "-P", "MemorySwapMax", "flyted.service") == "0"
+
+
+def test_what_pip_has_installed_for_all_is_not_imported(tmp_path: Path) -> None:
+    """``sudo pip install`` puts packages before Debian's, and .pth files that every Python runs."""
+    local = Path(sysconfig.get_path("purelib", "posix_local"))
+    broken, hook, ran = local / "msgpack.py", local / "flyted-test.pth", tmp_path / "ran"
+    local.mkdir(parents=True, exist_ok=True)
+    broken.write_text("raise SystemExit('not the msgpack of Debian')\n")
+    hook.write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
+    try:
+        must("systemctl", "restart", "flyted", "flyted-gateway", "flyted-gpu")
+        must("flytectl", "doctor")
+        must("systemctl", "is-active", "flyted", "flyted-gateway", "flyted-gpu")
+        assert not ran.exists()
+        must("/usr/bin/python3", "-I", "-c", "")
+        assert ran.exists(), "the hook would have run"
+    finally:
+        broken.unlink()
+        hook.unlink()

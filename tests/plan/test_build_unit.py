@@ -32,7 +32,7 @@ def test_the_unit_runs_the_builder_as_its_own_user_without_rights() -> None:
     unit = build_unit(HASH, RECIPE)
     (path, argv, flags) = unit["ExecStartEx"][0]
     assert path == argv[0] == "/usr/bin/python3"
-    assert argv[1:] == ["-I", "/usr/lib/flyted/flyted/build", "--uv", "/usr/lib/flyted/bin/uv", "--image", HASH]
+    assert argv[1:] == ["-IS", "/usr/lib/flyted/flyted/build", "--uv", "/usr/lib/flyted/bin/uv", "--image", HASH]
     assert flags == ["no-env-expand"]
     assert (unit["User"], unit["Group"]) == ("flyted-build", "flyted-build")
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == 0

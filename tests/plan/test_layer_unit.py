@@ -45,7 +45,7 @@ def test_the_unit_runs_the_program_with_two_capabilities_for_its_map_of_users() 
     unit = layer_unit(LAYER, JOB, network=True)
     (path, argv, flags) = unit["ExecStartEx"][0]
     assert path == argv[0] == "/usr/bin/python3"
-    assert argv[1:5] == ["-I", "/usr/lib/flyted/flyted/layers", "--layers", LAYERS]
+    assert argv[1:5] == ["-IS", "/usr/lib/flyted/flyted/layers", "--layers", LAYERS]
     assert flags == ["no-env-expand"]
     assert (unit["User"], unit["Group"]) == ("flyted-build", "flyted-build")
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == 0b11000000

@@ -24,7 +24,7 @@ def test_the_unit_can_do_less_than_a_pull() -> None:
     """It has no folder, no login, sees nothing of flyted's state, and ends soon."""
     unit, pull = mirrors_unit(SETTINGS), pull_unit.pull_unit(pull_unit.image_name("a", ""), "linux/amd64", SETTINGS)
     assert unit["ExecStartEx"][0][1] == [
-        "/usr/bin/python3", "-I", pull_unit.PULLER, words.CHECK,
+        "/usr/bin/python3", "-IS", pull_unit.PULLER, words.CHECK,
         words.MIRROR, "127.0.0.1:5443=https://127.0.0.1:5443",
         words.MIRROR, "ghcr.io=https://mirror.example.org:5000/hub",
     ]  # fmt: skip

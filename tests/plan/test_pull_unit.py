@@ -42,7 +42,7 @@ def test_the_unit_has_no_right_and_one_folder() -> None:
 def test_its_options() -> None:
     settings = PullSettings(mirrors=plan.mirrors({"index.docker.io": "https://mirror.example/hub"}), most_bytes=5)
     assert argv(NGINX, "linux/arm64", settings, resolve_only=True) == [
-        "/usr/bin/python3", "-I", plan.PULLER, "--pull", "docker.io/library/nginx:1.27", "--platform", "linux/arm64",
+        "/usr/bin/python3", "-IS", plan.PULLER, "--pull", "docker.io/library/nginx:1.27", "--platform", "linux/arm64",
         "--most-bytes", "5", "--resolve-only", "--mirror", "docker.io=https://mirror.example/hub",
     ]  # fmt: skip
 

@@ -41,7 +41,7 @@ def python_unit(
     return {
         "Description": description,
         "Type": "exec",
-        "ExecStartEx": [(PYTHON, [PYTHON, "-I", *program], ["no-env-expand"])],
+        "ExecStartEx": [(PYTHON, [PYTHON, "-IS", *program], ["no-env-expand"])],
         **({"User": user, "Group": user} if user else {"DynamicUser": True}),
         "Environment": list(environment),
         "SyslogIdentifier": tag,
