@@ -18,10 +18,11 @@ from pathlib import Path
 from . import kernel, overlay
 
 TOOLS = "/run/flyted"
-BIN, ETC, AUTHORITIES, APT = f"{TOOLS}/bin", f"{TOOLS}/etc", f"{TOOLS}/authorities.crt", f"{TOOLS}/apt.conf"
+BIN, ETC, AUTHORITIES = f"{TOOLS}/bin", f"{TOOLS}/etc", f"{TOOLS}/authorities.crt"
+APT, WGET = f"{TOOLS}/apt.conf", f"{TOOLS}/wgetrc"
 HOSTNAME = "flyted-build"
 HOSTS = f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"
-SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+SYSTEM_AUTHORITIES, SYSTEM_WGET = "/etc/ssl/certs/ca-certificates.crt", "/etc/wgetrc"
 _TMPFS = kernel.NOSUID | kernel.NODEV
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
@@ -97,11 +98,14 @@ def place(target: str, *, folder: bool) -> str:
 def tools_environment() -> dict[str, str]:
     """Return the variables by which programs of the image find the files in :data:`TOOLS`.
 
-    And one for uv, which gives a Python only a minute to begin: too little where apps, which come first, are busy.
+    wget, and apt before Debian 13, know no variable for authorities: two of them name a file with the setting instead,
+    which the image's own settings overrule. One is for uv, which gives a Python only a minute to begin: too little
+    where apps, which come first, are busy.
     """
     trusted = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
+    authorities = {**dict.fromkeys(trusted, AUTHORITIES), "SYSTEM_WGETRC": WGET}
     return {
-        **dict.fromkeys(trusted if os.path.exists(AUTHORITIES) else (), AUTHORITIES),
+        **(authorities if os.path.exists(AUTHORITIES) else {}),
         "APT_CONFIG": APT,
         "UV_COMPILE_BYTECODE_TIMEOUT": "900",
         "XDG_CONFIG_DIRS": f"{ETC}:/etc/xdg",
@@ -144,11 +148,17 @@ def _tools(uv: str, authorities: bytes, apt: bytes) -> None:
     for source, name in _CONFIGURATION.items():
         if os.path.isfile(source.lstrip("/")):
             kernel.bind(source.lstrip("/"), place(f"{ETC}/{name}", folder=False))
-    Path(APT).write_bytes(apt)
     if authorities:
-        own = Path(SYSTEM_AUTHORITIES)
-        both = authorities + (own.read_bytes() if own.is_file() else b"")
-        Path(AUTHORITIES).write_bytes(both)
+        Path(AUTHORITIES).write_bytes(authorities + _own(SYSTEM_AUTHORITIES))
+        Path(WGET).write_bytes(f"ca_certificate = {AUTHORITIES}\n".encode() + _own(SYSTEM_WGET))
+        apt = f'Acquire::https::CAInfo "{AUTHORITIES}";\n'.encode() + apt
+    Path(APT).write_bytes(apt)
+
+
+def _own(path: str) -> bytes:
+    """Return what a file of the image has, if there is one."""
+    own = Path(path)
+    return own.read_bytes() if own.is_file() else b""
 
 
 def _file(target: str, content: bytes) -> None:

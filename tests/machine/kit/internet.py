@@ -37,6 +37,8 @@ def serving(folder: Path, *names: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _web(folder: Path, names: tuple[str, ...]) -> Iterator[None]:
     class Files(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # an answer's end is its length: apt takes the end of a connection for an error
+
         def translate_path(self, path: str) -> str:
             return str(folder / self.headers["Host"] / path.partition("?")[0].lstrip("/"))
 
