@@ -115,7 +115,7 @@ class Doctor:
 
     def _served(self) -> Iterator[Check]:
         """Check the certificates of base domains."""
-        for each in self._domains.statuses():
+        for each in self._domains.statuses.all():
             yield Check(f"domain {each.domain}", each.state == "ok" or None, each.state, each.hint)
 
     def _disk(self) -> Check:

@@ -9,27 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
-from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus, OrderStatus
+from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
 from flyted.contract.answers.machine import Done
 from flyted.contract.errors import FlytedError, InvalidInput, NotFound
-from flyted.contract.names import base_domain, own_host, printable
+from flyted.contract.names import base_domain, printable
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress import site_certificates
 from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.domain_status import DomainStatuses
 from flyted.daemon.ingress.listen import addresses_for, check_ports
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.loop import Loop
-from flyted.host import ca
 from flyted.host.given_certificate import Given, given
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import names, sites
 from flyted.plan.ingress.dns_providers import variables
-from flyted.plan.ingress.orders import due
-from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, WARN_S, AcmeSettings, Site
+from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ class Domains:
         self._configured = configured
         self._clock = clock
         self._apps = apps
+        self.statuses = DomainStatuses(table, tls, acme, config, clock)
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -126,19 +126,15 @@ class Domains:
                 log.error("certificates of %s cannot be deleted: %s", domain, error.message)  # noqa: TRY400
         self._acme.kept.ask_again(domain)
         self._loop.poke()
-        return self._status(site)
+        return self.statuses.of(site)
 
     async def list(self, _call: Call) -> DomainList:
         """Return all base domains besides the machine's own, oldest first."""
-        return DomainList(self.statuses())
-
-    def statuses(self) -> tuple[DomainStatus, ...]:
-        """Return what there is of each base domain besides the machine's own, oldest first."""
-        return tuple(self._status(site) for site in self._table.all())
+        return DomainList(self.statuses.all())
 
     async def get(self, call: Call) -> DomainStatus:
         """Return one base domain. Raises :class:`NotFound`."""
-        return self._status(self._known(call))
+        return self.statuses.of(self._known(call))
 
     async def remove(self, call: Call) -> Done:
         """Stop serving apps at a base domain, and delete its key.
@@ -169,7 +165,7 @@ class Domains:
                 self._table.put(dataclasses.replace(now, api=before.api))
             self._loop.poke()
             raise
-        return self._status(site)
+        return self.statuses.of(site)
 
     async def renew(self, call: Call) -> DomainStatus:
         """Order the certificates of a base domain that could not be had, without waiting for their next try.
@@ -182,7 +178,7 @@ class Domains:
             raise InvalidInput(f"the certificate of {site.domain} is not ordered from an authority")
         self._acme.kept.ask_again(site.domain)
         await self._loop.settle()
-        return self._status(site)
+        return self.statuses.of(site)
 
     def _variables(self, text: bytes, site: Site, before: Site | None) -> Mapping[str, str] | None:
         """Return credentials for a DNS provider, ``None`` to keep those that are stored.
@@ -258,68 +254,6 @@ class Domains:
         if found.ends.timestamp() <= self._clock.time():
             raise InvalidInput(f"the certificate ended on {found.ends:%Y-%m-%d}")
         return found
-
-    def _status(self, site: Site) -> DomainStatus:
-        listen, ordered = self._config.listen, dict(self._acme.kept.certificates(site.domain))
-        kept = None
-        if site.acme is not None and sites.hosts(site.domain)[0] not in ordered:
-            kept = self._tls.given_before(site.domain)
-        return dataclasses.replace(
-            self._certified(site), https_port=listen.https_port, http_port=listen.http_port,
-            api=own_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
-        )  # fmt: skip
-
-    def _certified(self, site: Site) -> DomainStatus:
-        shown = self._config.url_domain == site.domain
-        try:
-            if site.acme is not None:
-                return self._of_acme(site, site.acme, shown)
-            return self._of_own(site, shown) if site.certificate == OWN_CA else self._of_given(site, shown)
-        except FlytedError as error:
-            return DomainStatus(
-                site.domain, site.certificate, "", "", 0.0, 0.0, "", "", shown, error.message, error.hint
-            )
-
-    def _of_own(self, site: Site, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
-        authority, pem = self._tls.authority(site.domain), self._tls.leaf(site.domain)
-        begins, ends = ca.validity(pem)
-        return DomainStatus(
-            site.domain, site.certificate, "this machine", ca.fingerprint(pem), begins.timestamp(), ends.timestamp(),
-            ca.fingerprint(authority.cert_pem), authority.cert_pem.decode(), shown, problem="", hint="",
-        )  # fmt: skip
-
-    def _of_given(self, site: Site, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
-        found = self._tls.given(site.domain)
-        begins, ends, now = found.begins.timestamp(), found.ends.timestamp(), self._clock.time()
-        day, problem = f"{found.ends:%Y-%m-%d}", ""
-        if now >= ends:
-            problem = f"its certificate ended on {day}"
-        elif now >= ends - WARN_S:
-            problem = f"its certificate ends on {day}"
-        elif now < begins:
-            problem = f"its certificate is not valid before {found.begins:%Y-%m-%d %H:%M} UTC"
-        hint = f"sudo flytectl domain cert {site.domain} --cert FILE --key FILE" if problem else ""
-        return DomainStatus(
-            site.domain, site.certificate, found.issuer, found.fingerprint, begins, ends, "", "", shown, problem, hint
-        )
-
-    def _of_acme(self, site: Site, settings: AcmeSettings, shown: bool) -> DomainStatus:  # noqa: FBT001  a field
-        found = dict(self._acme.kept.certificates(site.domain))
-        orders = tuple(
-            OrderStatus(
-                each.name, found[each.name].issuer if each.name in found else "", each.begins, each.ends, due(each),
-                each.why, each.hint,
-            )
-            for each in self._acme.kept.of_site(site.domain)
-        )  # fmt: skip
-        first = min(found.values(), key=lambda each: each.ends, default=None)
-        wrong = next((each for each in orders if each.problem), None)
-        return DomainStatus(
-            site.domain, site.certificate, first.issuer if first else "", first.fingerprint if first else "",
-            first.begins.timestamp() if first else 0.0, first.ends.timestamp() if first else 0.0, "", "", shown,
-            wrong.problem if wrong else "", wrong.hint if wrong else "", settings.email, settings.server, settings.dns,
-            orders,
-        )  # fmt: skip
 
 
 def _acme(call: Call, domain: str) -> AcmeSettings:
