@@ -55,6 +55,7 @@ COMMANDS = {
     "domain get": "domain:get",
     "domain test": "domain:test",
     "domain renew": "domain:renew",
+    "domain revoke": "domain:revoke",
     "domain rm": "domain:rm",
     "ca show": "ca:show",
     "ca install": "ca:install",

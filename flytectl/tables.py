@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flytectl.render import counted, safe, table
 from flytectl.times import day, for_people
-from flyted.contract.answers.domains import DomainStatus
+from flyted.contract.answers.domains import DomainStatus, RevocationStatus
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
 from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
@@ -65,7 +65,17 @@ def domain_text(found: DomainStatus) -> str:
             for each in found.orders
         ]
         lines += ["", table(["NAME", "ISSUER", "UNTIL", "STATE"], rows)]
+    if found.revocations:
+        rows = [[each.name, each.fingerprint, _revocation(each)] for each in found.revocations]
+        lines += ["", table(["TO BE REVOKED", "SHA-256", "STATE"], rows)]
     return "\n".join(lines)
+
+
+_WAITS = {"certificate": "waits for a new certificate", "ingress": "waits for the ingress to take the new one"}
+
+
+def _revocation(status: RevocationStatus) -> str:
+    return status.problem or _WAITS.get(status.waits_for, "the authority is asked")
 
 
 def images_table(images: Sequence[ImageEntry]) -> str:

@@ -37,8 +37,8 @@ def test(domain: str, *, json_: bool) -> int:
 def renew(domain: str, *, json_: bool) -> None:
     """Order the certificates that are missing.
 
-    flyted repeats an order that failed by itself, after longer and longer waits. This does it at once, unless three
-    orders for a name have failed within the last hour.
+    flyted repeats an order or a revocation that failed by itself, after longer and longer waits. This does it at once,
+    unless three for a name have failed within the last hour.
     """
     from flytectl import render, tables
     from flytectl.daemon import call
@@ -46,6 +46,36 @@ def renew(domain: str, *, json_: bool) -> None:
 
     found = call(DomainStatus, "domain.renew", {"domain": domain_name(domain)})
     out(render.to_json(found) if json_ else tables.domain_text(found))
+
+
+@click.command()
+@click.argument("domain", metavar="DOMAIN", shell_complete=complete_domain)
+@click.argument("name", metavar="[NAME]", required=False, default="")
+@yes_option
+@as_json
+def revoke(domain: str, name: str, *, yes: bool, json_: bool) -> int:
+    """Revoke certificates whose keys have leaked.
+
+    NAME is a host name, such as hello.DOMAIN, or '*.DOMAIN' if names are proved by DNS; without it, all names of the
+    domain are meant. Certificates with new keys are ordered. When the ingress has those, the authority revokes the
+    old ones, also those that were renewed but have not ended.
+    """
+    from flytectl import render, tables
+    from flytectl.confirm import DECLINED, confirmed
+    from flytectl.daemon import call
+    from flytectl.domain_name import host_name
+    from flyted.contract.answers.domains import DomainStatus
+
+    base, host = domain_name(domain), host_name(name)
+    if not yes:
+        told = ["Clients stop trusting the old certificates. The authority limits how often it gives new ones."]
+        which = f"certificates of {render.safe(host)}" if host else f"all certificates of {base}"
+        again = f"sudo flytectl domain revoke {base} {render.safe(host)}".rstrip() + " --yes"
+        if not confirmed(told, f"Revoke {which}?", "a revocation", again, "nothing was revoked"):
+            return DECLINED
+    found = call(DomainStatus, "domain.revoke", {"domain": base, "name": host})
+    out(render.to_json(found) if json_ else tables.domain_text(found))
+    return 0
 
 
 @click.command()
@@ -104,6 +134,7 @@ def rm(domain: str, *, yes: bool, json_: bool) -> int:
             lost.append("the certificate and its key are deleted; your own files stay")
         if found.certificate == "acme" and lost:
             lost.append("its certificates and keys are deleted; the authority limits how often it gives new ones")
+            lost.append(f"to have them revoked, if keys have leaked, first run: sudo flytectl domain revoke {name}")
         if not may_delete(lost, f"Remove domain {name}?", f"sudo flytectl domain rm {name} --yes"):
             return DECLINED
     call(Done, "domain.remove", {"domain": name})

@@ -1,4 +1,4 @@
-"""Has lego order one certificate, and prints it. lego gets no key but the account's, and no port.
+"""Has lego order one certificate and prints it, or has lego revoke one. lego gets no key but the account's.
 
 The certificate's key never comes here: flyted makes it, and the job has a signing request. HTTP-01 is answered by the
 ingress, which needs the account's key alone for that (RFC 8555 8.3), so that the file that lego writes is for nobody.
@@ -21,6 +21,7 @@ from .words import EX_CONFIG, EX_NOLEGO, EX_NORECORD, EX_REFUSED, EX_SOFTWARE, O
 
 LEGO = "/usr/bin/lego"
 FOLDER = Path(words.FOLDER)
+_KEY_COMPROMISE = "1"  # RFC 5280 5.3.1
 _SHORTEST_SECRET = 4
 _LINE = 3000  # flyted reads lines of up to 4096 bytes
 
@@ -35,12 +36,13 @@ class Job:
     account: str
     name: str
     request: str
+    revoke: str
     dns: str
     variables: dict[str, str]
 
 
 class Failed(Exception):
-    """The error that ends an order: ``str()`` is the line to show, ``status`` the exit status."""
+    """The error that ends a job: ``str()`` is the line to show, ``status`` the exit status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -51,7 +53,7 @@ def main() -> int:
     """Carry out the job, and return the exit status."""
     try:
         check_memory(FOLDER, Path("/proc/self/mounts").read_text())
-        chain = order(read_job(), FOLDER)
+        chain = carry_out(read_job(), FOLDER)
     except Failed as failure:
         say(str(failure))
         return failure.status
@@ -82,10 +84,34 @@ def read_job() -> Job:
         raise Failed(EX_CONFIG, "the job is not as expected") from error
 
 
-def order(job: Job, folder: Path, lego: str = LEGO) -> bytes:
-    """Return the certificate and its chain, as PEM. Raises :class:`Failed`; lego says more before that."""
+def carry_out(job: Job, folder: Path, lego: str = LEGO) -> bytes:
+    """Return the certificate that was ordered and its chain, as PEM; nothing if one was revoked.
+
+    Raises :class:`Failed`; lego says more before that.
+    """
     if not Path(lego).exists():
         raise Failed(EX_NOLEGO, "lego is not installed")
+    return revoke(job, folder, lego) if job.revoke else order(job, folder, lego)
+
+
+def revoke(job: Job, folder: Path, lego: str) -> bytes:
+    """Revoke a certificate. Raises :class:`Failed`.
+
+    lego asks the authority for the account of the key, if its file does not say which it is. Source: lego 4.9,
+    cmd/accounts_storage.go (LoadAccount).
+    """
+    own = account(job, folder)
+    (own / "account.json").write_text(json.dumps({"email": job.email, "registration": None}))
+    certificates = folder / "certificates"
+    certificates.mkdir()
+    (certificates / f"{job.name.replace('*', '_')}.crt").write_text(job.revoke)
+    options = ["--domains", job.name, "revoke", "--keep", "--reason", _KEY_COMPROMISE]
+    run([lego, *common(job, folder), *options], environment(job, folder), [])
+    return b""
+
+
+def order(job: Job, folder: Path, lego: str) -> bytes:
+    """Return the certificate and its chain, as PEM. Raises :class:`Failed`."""
     if not job.dns:
         check_record(job.name)
     run([lego, *arguments(job, folder), "run"], environment(job, folder), list(job.variables.values()))
@@ -95,23 +121,32 @@ def order(job: Job, folder: Path, lego: str = LEGO) -> bytes:
     return found[0].read_bytes()
 
 
+def account(job: Job, folder: Path) -> Path:
+    """Write the account's key where lego looks for it, and return the account's folder."""
+    own = folder / "accounts" / urlsplit(job.server).netloc.replace(":", "_") / job.email
+    (own / "keys").mkdir(parents=True, mode=0o700)
+    (own / "keys" / f"{job.email}.key").write_text(job.account)
+    return own
+
+
+def common(job: Job, folder: Path) -> list[str]:
+    """Return the options of each of lego's commands."""
+    return ["--accept-tos", "--path", str(folder), "--server", job.server, "--email", job.email]
+
+
 def arguments(job: Job, folder: Path) -> list[str]:
-    """Write what lego reads, and return its options. The account's key is where lego looks for it."""
-    keys = folder / "accounts" / urlsplit(job.server).netloc.replace(":", "_") / job.email / "keys"
-    keys.mkdir(parents=True, mode=0o700)
-    (keys / f"{job.email}.key").write_text(job.account)
+    """Write what lego reads for an order, and return its options."""
+    account(job, folder)
     request = folder / "request.pem"
     request.write_text(job.request)
-    common = [
-        "--accept-tos", "--path", str(folder), "--server", job.server, "--email", job.email, "--csr", str(request)
-    ]  # fmt: skip
+    options = [*common(job, folder), "--csr", str(request)]
     if not job.dns:
         (folder / "webroot").mkdir()
-        return [*common, "--http", "--http.webroot", str(folder / "webroot")]
+        return [*options, "--http", "--http.webroot", str(folder / "webroot")]
     resolvers = job.variables.get(words.PROPAGATION, "").split(",")
     servers = [word for each in resolvers if each for word in ("--dns.resolvers", each)]
     unchecked = ["--dns.disable-cp"] if job.variables.get(words.UNCHECKED) else []
-    return [*common, "--dns", job.dns, *servers, *unchecked]
+    return [*options, "--dns", job.dns, *servers, *unchecked]
 
 
 def environment(job: Job, folder: Path) -> dict[str, str]:

@@ -18,6 +18,8 @@ EMAIL, ACCOUNT = "email", "account"
 """The account: its address, and its key as PEM (SEC 1, the only form that lego reads)."""
 NAME, REQUEST = "name", "request"
 """The name that the certificate is for, and the signing request (PKCS #10) as PEM."""
+REVOKE = "revoke"
+"""The certificate to revoke, as PEM; "": one is ordered. A revocation needs no request and no DNS provider."""
 DNS, VARIABLES = "dns", "variables"
 """lego's name of the DNS provider, or "" to prove the name by HTTP; and the provider's variables, name → value."""
 PROPAGATION = "LEGO_DNS_RESOLVERS"
@@ -27,7 +29,7 @@ UNCHECKED = "LEGO_DNS_DISABLE_CP"
 OWN_VARIABLES = (PROPAGATION, UNCHECKED)
 
 # Exit statuses; from 64 on those of sysexits.h.
-EX_REFUSED = 65  # lego has asked, or has tried to, and has no certificate
+EX_REFUSED = 65  # lego has asked, or has tried to, in vain
 EX_NORECORD = 66  # the name has no address
 EX_NOLEGO = 69  # lego is not installed
 EX_SOFTWARE = 70  # a fault of flyted

@@ -52,6 +52,7 @@ from flyted.daemon.images.roots import RootSettings
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
+from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
@@ -69,6 +70,7 @@ from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
+from flyted.host.issued import IssuedTable
 from flyted.host.machine import architecture, kernel
 from flyted.host.models import Models
 from flyted.host.network import nameservers
@@ -113,7 +115,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     await ensure_socket(units, listen)
     acme = Acme(
         units, vault, site_table,
-        OrderedCertificates(vault, site_table, OrderTable(store.database), store.apps, clock),
+        OrderedCertificates(
+            vault, site_table, OrderTable(store.database), IssuedCertificates(IssuedTable(store.database), clock),
+            store.apps, clock,
+        ),
         clock, settings.build_environment,
     )  # fmt: skip
     tls = Tls(vault, ingress, settings.base_domain, CA_FILE, clock, site_table.all, acme.kept)

@@ -117,6 +117,9 @@ class Doctor:
         """Check the certificates of base domains."""
         for each in self._domains.statuses.all():
             yield Check(f"domain {each.domain}", each.state == "ok" or None, each.state, each.hint)
+        for left in self._domains.statuses.left_over():
+            detail = left.problem or "its certificate is to be revoked"
+            yield Check(f"certificate {left.name}", None, detail, left.hint)
 
     def _disk(self) -> Check:
         free, _ = disk_space(STATE)

@@ -51,6 +51,7 @@ from flyted.plan.actions import (
     RenewCertificate,
     RenewPair,
     RestartIngress,
+    RevokeCertificate,
     ShowDriver,
     Sleep,
     StartPair,
@@ -141,6 +142,8 @@ class Execute:
                 return self.tls.renew()
             case OrderCertificate(name):
                 return self.acme.order(name)
+            case RevokeCertificate(fingerprint):
+                return self.acme.revoke(fingerprint)
             case ApplyCertificates():
                 return self.tls.apply()
 

@@ -63,6 +63,7 @@ class Upkeep:
             tokens=self._tokens.facts(),
             certificate=self._tls.facts(),
             orders=self._acme.kept.facts(),
+            revocable=self._acme.kept.revocable(self._tls.told),
             apply_at=self._tls.apply_at(),
         )
 

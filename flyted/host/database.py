@@ -1,6 +1,6 @@
 """Opens flyted.db, brings it to the newest format, and makes each change in one transaction.
 
-The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models``, ``sites`` and ``orders``.
+The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models``, ``sites``, ``orders`` and ``issued``.
 There is one writer (the daemon's event loop), and a change is flushed to disk before the answer: after a crash
 everything is in its old or its new state. A file of a newer format is refused, never overwritten.
 """
@@ -70,7 +70,14 @@ CREATE TABLE certificate_order (
 ) STRICT;
 """
 _API = "ALTER TABLE site ADD COLUMN api INTEGER NOT NULL DEFAULT 0;"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API)
+_ISSUED = """
+CREATE TABLE certificate_issued (
+    fingerprint TEXT PRIMARY KEY, name TEXT NOT NULL, site TEXT NOT NULL, acme TEXT NOT NULL, chain TEXT NOT NULL,
+    ends REAL NOT NULL, revoke TEXT NOT NULL CHECK (revoke IN ('', 'wanted', 'revoked')), failed TEXT NOT NULL,
+    why TEXT NOT NULL, hint TEXT NOT NULL
+) STRICT;
+"""
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

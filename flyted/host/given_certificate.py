@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -17,6 +18,7 @@ from flyted.host.ca import fingerprint, validity
 
 MOST_BYTES = 65536
 MIN_RSA_BITS = 2048
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----\n")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Given:
     begins: dt.datetime
     ends: dt.datetime
     fingerprint: str
+
+    @property
+    def chain(self) -> str:
+        """The certificate and those that signed it, as PEM, without the key."""
+        return "".join(_CERTIFICATE.findall(self.pem.decode()))
 
 
 def given(text: bytes) -> Given:

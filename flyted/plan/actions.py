@@ -161,6 +161,13 @@ class OrderCertificate:
 
 
 @dataclass(frozen=True)
+class RevokeCertificate:
+    """Have the authority revoke the certificate with this fingerprint."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class ApplyCertificates:
     """Give the ingress the certificates that there are for the apps that there are now."""
 
@@ -175,6 +182,9 @@ IngressAction = RestartIngress | ListenIngress
 """The actions that follow once the ingress's files are written."""
 BuildAction = BuildImage | PullImage | MakeLayer
 """The actions with waiting callers. One may wait for others: an image for its layers."""
-UpkeepAction = BuildAction | RemoveImages | CheckTokens | RenewCertificate | OrderCertificate | ApplyCertificates
+UpkeepAction = (
+    BuildAction | RemoveImages | CheckTokens | RenewCertificate | OrderCertificate | RevokeCertificate
+    | ApplyCertificates
+)  # fmt: skip
 """The actions that belong to no single app, and take time: each once at a time."""
 Action = PairAction | UnitAction | IngressAction | UpkeepAction

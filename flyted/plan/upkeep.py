@@ -16,10 +16,12 @@ from flyted.plan.actions import (
     OrderCertificate,
     RemoveImages,
     RenewCertificate,
+    RevokeCertificate,
     UpkeepAction,
 )
 from flyted.plan.images.unused import sweep
 from flyted.plan.ingress.orders import plan_orders
+from flyted.plan.ingress.revocations import plan_revocations
 from flyted.plan.upkeep_facts import UpkeepFacts
 
 
@@ -33,7 +35,7 @@ class UpkeepPlan:
 
 def plan_upkeep(facts: UpkeepFacts) -> UpkeepPlan:
     """Return the plan. The end of each action asks for the next one, as does whatever changes the facts."""
-    parts = (_tokens(facts), _certificate(facts), _orders(facts))
+    parts = (_tokens(facts), _certificate(facts), _orders(facts), _revocations(facts))
     dues = [part.due for part in parts if part.due is not None]
     actions = (*_images(facts), *(action for part in parts for action in part.actions))
     return UpkeepPlan(actions, min(dues, default=None))
@@ -92,3 +94,9 @@ def _orders(facts: UpkeepFacts) -> UpkeepPlan:
     apply = (ApplyCertificates(),) if at is not None and at <= facts.time else ()
     dues = [each for each in (due, None if apply else at) if each is not None]
     return UpkeepPlan((*apply, *(OrderCertificate(name) for name in names)), min(dues, default=None))
+
+
+def _revocations(facts: UpkeepFacts) -> UpkeepPlan:
+    under_way = [each.fingerprint for each in facts.under_way if isinstance(each, RevokeCertificate)]
+    found, due = plan_revocations(facts.revocable, under_way, facts.time)
+    return UpkeepPlan(tuple(map(RevokeCertificate, found)), due)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flyted.plan.actions import BuildAction, UpkeepAction
 from flyted.plan.ingress.orders import Order
+from flyted.plan.ingress.revocations import Issued
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,5 @@ class UpkeepFacts:
     tokens: TokenFacts = field(default_factory=TokenFacts)
     certificate: CertificateFact | None = None
     orders: tuple[Order, ...] = ()
+    revocable: tuple[Issued, ...] = ()  # certificates to revoke that the ingress does not have any more
     apply_at: float | None = None  # when to give the ingress the ordered certificates; None: it has them

@@ -19,6 +19,7 @@ LEGO = """#!/bin/sh
 echo "arguments: $*"
 echo "variables: $HETZNER_API_KEY $HTTPS_PROXY $HOME $LEGO_CA_CERTIFICATES $LEGO_DNS_RESOLVERS"
 find . -type f | sort
+case "$*" in *revoke*) cat certificates/*.crt accounts/*/*/account.json; exit;; esac
 cat accounts/*/*/keys/*.key request.pem
 mkdir certificates
 echo CHAIN >certificates/x.crt
@@ -44,14 +45,15 @@ def job(**more: Any) -> dict[str, Any]:
     """A job by HTTP, or another one."""
     return {
         words.SERVER: "https://ca.example.net:14000/dir", words.SERVER_CA: "", words.EMAIL: "me@example.org",
-        words.ACCOUNT: "ACCOUNT\n", words.NAME: NAME, words.REQUEST: "REQUEST\n", words.DNS: "", words.VARIABLES: {},
+        words.ACCOUNT: "ACCOUNT\n", words.NAME: NAME, words.REQUEST: "REQUEST\n", words.REVOKE: "",
+        words.DNS: "", words.VARIABLES: {},
         **more,
     }  # fmt: skip
 
 
 def run(lego: Path, capfd: pytest.CaptureFixture[str], given: dict[str, Any]) -> list[str]:
     """The lines of an order that ends well."""
-    assert main.order(main.Job(**given), Path.cwd(), str(lego)) == b"CHAIN\n"
+    assert main.carry_out(main.Job(**given), Path.cwd(), str(lego)) == b"CHAIN\n"
     return capfd.readouterr().out.splitlines()
 
 
@@ -73,6 +75,20 @@ def test_by_http(lego: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_a_revocation(lego: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the account's key alone, whose account lego asks the authority for. Nothing is looked up or ordered."""
+    monkeypatch.delattr(socket, "getaddrinfo")
+    given = job(**{words.REVOKE: "OLD\n", words.REQUEST: "", words.NAME: "*.example.org"})
+    assert main.carry_out(main.Job(**given), Path.cwd(), str(lego)) == b""
+    found, own = capfd.readouterr().out.splitlines(), "./accounts/ca.example.net_14000/me@example.org"
+    assert found[0].endswith("--email me@example.org --domains *.example.org revoke --keep --reason 1")
+    assert "--csr" not in found[0]
+    assert found[2:-1] == [
+        f"{own}/account.json", f"{own}/keys/me@example.org.key", "./certificates/_.example.org.crt", "OLD",
+    ]  # fmt: skip
+    assert json.loads(found[-1]) == {"email": "me@example.org", "registration": None}
+
+
 def test_by_dns(lego: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider's variables are lego's; a value that it prints is not passed on; no address is looked up."""
     monkeypatch.delattr(socket, "getaddrinfo")
@@ -91,7 +107,7 @@ def test_what_goes_wrong(lego: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def fails(status: int, said: str) -> None:
         with pytest.raises(Failed, match=said) as caught:
-            main.order(main.Job(**job()), tmp_path / "again", str(lego))
+            main.carry_out(main.Job(**job()), tmp_path / "again", str(lego))
         assert caught.value.status == status
 
     (tmp_path / "again").mkdir()
@@ -114,7 +130,7 @@ def test_a_resolver_that_does_not_answer_is_no_reason(lego: Path, monkeypatch: p
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", busy)
-    assert main.order(main.Job(**job()), Path.cwd(), str(lego)) == b"CHAIN\n"
+    assert main.carry_out(main.Job(**job()), Path.cwd(), str(lego)) == b"CHAIN\n"
 
 
 def test_keys_are_written_to_memory_alone() -> None:
@@ -145,7 +161,7 @@ def test_as_a_program(
         assert main.main() == words.EX_CONFIG
         assert capfd.readouterr().out == f"{words.OURS}the job is not as expected\n"
     (tmp_path / words.JOB).write_text(json.dumps(job()))
-    monkeypatch.setattr(main, "order", lambda *_words: b"x" * 9000)
+    monkeypatch.setattr(main, "carry_out", lambda *_words: b"x" * 9000)
     assert main.main() == 0
     lines = [line.removeprefix(words.OURS + words.CERTIFICATE) for line in capfd.readouterr().out.splitlines()]
     assert base64.b64decode("".join(lines)) == b"x" * 9000
@@ -162,6 +178,6 @@ def test_a_fault_that_nobody_thought_of_is_one_line(
         raise ValueError("unthought\nof")
 
     monkeypatch.setattr(main, "check_memory", lambda *_words: None)
-    monkeypatch.setattr(main, "order", fault)
+    monkeypatch.setattr(main, "carry_out", fault)
     assert main.main() == words.EX_SOFTWARE
     assert capfd.readouterr().out == f"{words.OURS}internal error in flyted: ValueError: unthought\\nof\n"

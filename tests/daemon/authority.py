@@ -34,13 +34,28 @@ class Authority:
         self.jobs: list[dict[str, Any]] = []
         self.challenges: list[dict[str, str]] = []
         self.refuses: dict[str, str] = {}
+        self.asked_to_revoke: list[dict[str, Any]] = []
+        self.revoked: list[str] = []
+        self.shown: set[str] = set()  # the certificates that the ingress has
+        self.revoked_while_shown: list[str] = []
+        self.keeps = ""  # why it revokes nothing
         self.other_name = ""
         self.age_s = 0.0
         machine.systemd.run_transient = self.unit  # type: ignore[method-assign]
+        self.takes = machine.haproxy.apply_certificates
+        machine.haproxy.apply_certificates = self.apply  # type: ignore[method-assign]
+
+    async def apply(self) -> None:
+        """Note what the ingress takes."""
+        await self.takes()
+        pems = (each.pem.decode() for each in self.machine.tls.certificates())
+        self.shown = {pem.partition("-----BEGIN PRIVATE KEY-----")[0] for pem in pems}
 
     async def unit(self, name: str, properties: dict[str, Any], **_more: Any) -> UnitEnd:
         """One order: the credential is there, and nothing else of the machine is told."""
         job = json.loads(self.machine.acme.jobs[name])
+        if job[words.REVOKE]:
+            return self.revoke(job, properties["StandardOutputFileDescriptor"])
         self.jobs.append(job)
         self.orders.append((self.machine.clock.time(), job[words.NAME]))
         state = self.machine.haproxy.state
@@ -52,6 +67,17 @@ class Authority:
         text = base64.b64encode(self.sign(job)).decode()
         for at in range(0, len(text), 1000):
             os.write(output, f"{words.OURS}{words.CERTIFICATE}{text[at : at + 1000]}\n".encode())
+        return UnitEnd("success", 0)
+
+    def revoke(self, job: dict[str, Any], output: int) -> UnitEnd:
+        """One revocation."""
+        assert job[words.REQUEST] == job[words.DNS] == ""
+        self.asked_to_revoke.append(job)
+        if self.keeps:
+            os.write(output, f"acme: error: 400 :: POST :: https://x.invalid :: {self.keeps}\n".encode())
+            return UnitEnd("exit-code", words.EX_REFUSED)
+        self.revoked.append(job[words.REVOKE])
+        self.revoked_while_shown += self.shown & {job[words.REVOKE]}
         return UnitEnd("success", 0)
 
     def sign(self, job: dict[str, Any]) -> bytes:

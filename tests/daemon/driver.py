@@ -28,6 +28,7 @@ from flyted.daemon.images.prune import PruneVerbs
 from flyted.daemon.images.rebuild import RebuildVerbs
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -36,6 +37,7 @@ from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
 from flyted.host.gpu_records import GpuRecords
+from flyted.host.issued import IssuedTable
 from flyted.host.models import Models
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
@@ -82,7 +84,8 @@ class Daemon:
         self.watch = FakeWatch()
         ingress_tokens = IngressTokens(tokens, store, self.ingress, lambda: haproxy.up, clock, self.watch, poked.set)
         sites = Sites(store.database)
-        kept = OrderedCertificates(self.vault, sites, OrderTable(store.database), store.apps, clock)
+        issued = IssuedCertificates(IssuedTable(store.database), clock)
+        kept = OrderedCertificates(self.vault, sites, OrderTable(store.database), issued, store.apps, clock)
         acme = Acme(self.systemd, self.vault, sites, kept, clock, {})
         tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock, sites.all, kept)
         self.execute = execute = Execute(

@@ -30,6 +30,7 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.domains import Domains
+from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
@@ -38,6 +39,7 @@ from flyted.daemon.upkeep import Upkeep
 from flyted.host import network
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Applied
+from flyted.host.issued import IssuedTable
 from flyted.host.journal import Entry
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
@@ -222,7 +224,8 @@ class Machine:
         ingress_tokens = IngressTokens(table, store, self.haproxy, lambda: True, clock, FakeWatch(), poked.set)
         self.vault_folder = state_folder(folder)
         self.vault = opened(self.vault_folder)
-        kept = OrderedCertificates(self.vault, self.sites, OrderTable(store.database), store.apps, clock)
+        issued = IssuedCertificates(IssuedTable(store.database), clock)
+        kept = OrderedCertificates(self.vault, self.sites, OrderTable(store.database), issued, store.apps, clock)
         self.acme = acme = Acme(self.systemd, self.vault, self.sites, kept, clock, {})
         self.tls = tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all, kept)
         self.execute = Execute(

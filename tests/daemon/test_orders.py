@@ -13,7 +13,9 @@ import pytest
 from flyted.acme import words
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound
+from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.ordered import OrderedCertificates
+from flyted.host.issued import IssuedTable
 from flyted.host.orders import OrderTable
 from flyted.host.signing import thumbprint
 from flyted.plan.ingress.orders import AT_A_TIME, plan_orders
@@ -176,8 +178,11 @@ def test_what_is_known_outlives_a_restart(machine: Machine) -> None:
 
 def kept_again(machine: Machine) -> OrderedCertificates:
     """What the next run of flyted finds."""
-    table = OrderTable(machine.store.database)
-    return OrderedCertificates(machine.vault, machine.sites, table, machine.store.apps, machine.clock)
+    database = machine.store.database
+    issued = IssuedCertificates(IssuedTable(database), machine.clock)
+    return OrderedCertificates(
+        machine.vault, machine.sites, OrderTable(database), issued, machine.store.apps, machine.clock
+    )
 
 
 def test_an_app_that_comes_back_finds_its_certificate(machine: Machine) -> None:

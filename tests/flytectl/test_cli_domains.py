@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flytectl import cli, confirm
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.codec import to_wire
-from flyted.contract.answers.domains import DomainStatus, OrderStatus
+from flyted.contract.answers.domains import DomainStatus, OrderStatus, RevocationStatus
 from tests.answers import whole
 from tests.flytectl.stub_daemon import result
 
@@ -268,6 +269,37 @@ def test_a_missing_qrencode_is_named(stub_daemon, monkeypatch, capsys) -> None:
     monkeypatch.setenv("PATH", "/nothing")
     assert cli.main(["ca", "show", DOMAIN, "--qr"]) == 9
     assert "hint: sudo apt install qrencode" in capsys.readouterr().err
+
+
+def test_revoking_asks(stub_daemon, terminal, monkeypatch, capsys) -> None:
+    """Clients stop trusting what is revoked."""
+    asked: list[tuple[object, object]] = []
+    waiting = tuple(
+        RevocationStatus(f"{kind}.{DOMAIN}", "AA:BB", kind, problem, "")
+        for kind, problem in (("certificate", ""), ("ingress", ""), ("authority", ""), ("authority", "busy"))
+    )
+
+    def answer(request: dict[str, Any]) -> bytes:
+        asked.append((request["verb"], request["args"]))
+        return result(**vars_of(replace(FOUND, revocations=waiting)))
+
+    stub_daemon(answer)
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
+    assert cli.main(["domain", "revoke", DOMAIN]) == 1
+    assert "Clients stop trusting the old certificates" in capsys.readouterr().err
+    assert asked == []
+    assert cli.main(["domain", "revoke", DOMAIN, f"*.Bücher.{DOMAIN}.", "--yes"]) == 0
+    assert asked == [("domain.revoke", {"domain": DOMAIN, "name": f"*.xn--bcher-kva.{DOMAIN}"})]
+    said = capsys.readouterr().out
+    for words in ("waits for a new certificate", "waits for the ingress to take", "the authority is asked", "busy"):
+        assert words in said
+
+
+def test_revoking_without_a_terminal_needs_a_yes(stub_daemon, capsys) -> None:
+    """The hint is the whole command."""
+    stub_daemon(daemon([], FOUND))
+    assert cli.main(["domain", "revoke", DOMAIN, f"a.{DOMAIN}"]) == 2
+    assert f"hint: sudo flytectl domain revoke {DOMAIN} a.{DOMAIN} --yes" in capsys.readouterr().err
 
 
 def test_removing_asks_too(stub_daemon, terminal, monkeypatch, capsys) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, visit, within
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
 
@@ -98,6 +98,34 @@ def test_keys_are_on_no_disk(root: Path) -> None:
         assert done.stdout == "", place
     journal = sh("journalctl", "-q", "-b", "-t", "flyted-acme", "-t", "flyted", "-o", "cat")
     assert "PRIVATE KEY" not in journal
+
+
+def test_a_certificate_is_revoked(root: Path, ports: tuple[int, int]) -> None:
+    """When one with a new key is shown; visitors never meet a revoked one."""
+    name = f"{FIRST}.{DOMAIN}"
+    old = shown(name, ports[0], root)
+    said = refused("flytectl", "domain", "revoke", DOMAIN, f"none.{DOMAIN}", "--yes", status=6)
+    assert "requires root" in said
+    sh("flytectl", "domain", "revoke", DOMAIN, name, "--yes")
+    while (met := shown(name, ports[0], root)) == old:
+        assert status(old) == ("Valid", 0)
+    within(30, lambda: status(old) == ("Revoked", 1))
+    assert status(met) == ("Valid", 0)
+    assert met.public_key() != old.public_key()
+    within(10, lambda: answer("domain", "get", DOMAIN)["revocations"] == [])
+    assert f"the authority has revoked the old certificate of {name}" in sh("journalctl", "-u", "flyted", "-n", "50")
+
+
+def test_the_certificate_of_an_app_that_is_gone_is_revoked(root: Path, ports: tuple[int, int]) -> None:
+    """Nobody is shown it any more, and none is ordered in its place."""
+    name = f"{SECOND}.{DOMAIN}"
+    old = shown(name, ports[0], root)
+    alice("flytectl", "app", "delete", SECOND, "--yes")
+    assert status(old) == ("Valid", 0)
+    sh("flytectl", "domain", "revoke", DOMAIN, name, "--yes")
+    within(30, lambda: status(old) == ("Revoked", 1))
+    assert name not in orders()
+    assert visit(name, ports[0], root) == LOST
 
 
 def test_a_name_without_a_record(pebble: Pebble, root: Path, ports: tuple[int, int]) -> None:

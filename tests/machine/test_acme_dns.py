@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, Pebble, running, visit, within
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import answer, forget_apps
 
@@ -106,6 +106,15 @@ def test_the_providers_password_is_nowhere(root: Path) -> None:
     done = subprocess.run(["grep", "-rlF", PASSWORD, *places], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert PASSWORD not in sh("journalctl", "-q", "-b", "-o", "verbose", "-u", "flyted*")
+
+
+def test_it_is_revoked(root: Path, port: int) -> None:
+    """The certificate for all apps, by the same command; its account proved the names by DNS."""
+    old = shown(f"{APP}.{DOMAIN}", port, root)
+    sh("flytectl", "domain", "revoke", DOMAIN, "--yes")
+    within(60, lambda: shown(f"{APP}.{DOMAIN}", port, root).public_key() != old.public_key())
+    within(30, lambda: status(old) == ("Revoked", 1))
+    assert visit(f"{APP}.{DOMAIN}", port, root) == "200"
 
 
 @pytest.mark.long

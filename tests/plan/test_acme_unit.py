@@ -11,7 +11,7 @@ from flyted.acme import words
 from flyted.contract.acme import LETS_ENCRYPT
 from flyted.contract.errors import HostFailure
 from flyted.plan.facts import UnitEnd
-from flyted.plan.ingress.acme_unit import Job, acme_unit, chain_of, failure, unit_name
+from flyted.plan.ingress.acme_unit import Job, acme_unit, chain_of, failure, is_revoked, not_revoked, unit_name
 from flyted.plan.ingress.sites import AcmeSettings
 
 NAME = "chat.apps.example.org"
@@ -23,13 +23,14 @@ ACME = "urn:ietf:params:acme:error:"
 
 def test_the_unit_has_no_right() -> None:
     """A user of its own, no key but what it is given, memory for files, and a bounded time."""
-    unit = acme_unit(NAME, 7, {"HTTPS_PROXY": "http://proxy:3128"}, ("192.0.2.53",))
+    unit = acme_unit(Job(HTTP, NAME, b"KEY"), 7, {"HTTPS_PROXY": "http://proxy:3128"}, ("192.0.2.53",))
     assert unit["DynamicUser"]
     assert "User" not in unit
     assert (unit["CapabilityBoundingSet"], unit["NoNewPrivileges"], unit["ProtectSystem"]) == (0, True, "strict")
     assert [path for path, _options in unit["TemporaryFileSystem"]] == ["/run", words.FOLDER]
     assert unit["MemorySwapMax"] == 0
     assert unit["RuntimeMaxUSec"] == 900_000_000
+    assert acme_unit(Job(HTTP, NAME, b"KEY", revoke="PEM"), 7, {}, ())["RuntimeMaxUSec"] == 120_000_000
     assert unit["LoadCredential"] == [("job", "/run/flyted/credentials.sock")]
     assert "HTTPS_PROXY=http://proxy:3128" in unit["Environment"]
     assert unit["StandardOutputFileDescriptor"] == 7
@@ -44,7 +45,8 @@ def test_the_job_is_shown_to_nobody() -> None:
     assert "TOKEN" not in repr(job)
     assert json.loads(job.text()) == {
         "server": LETS_ENCRYPT, "server_ca": "", "email": "me@example.org", "account": "ACCOUNT-KEY",
-        "name": f"*.{NAME}", "request": "REQUEST", "dns": "hetzner", "variables": {"HETZNER_API_KEY": "TOKEN"},
+        "name": f"*.{NAME}", "request": "REQUEST", "revoke": "", "dns": "hetzner",
+        "variables": {"HETZNER_API_KEY": "TOKEN"},
     }  # fmt: skip
 
 
@@ -110,3 +112,28 @@ def test_what_a_stranger_says_moves_no_cursor() -> None:
     found = failure(NAME, HTTP, REFUSED, [f"{ACME}malformed :: \x1b[2Jx" + "y" * 5000])
     assert "\x1b" not in found.message
     assert len(found.message) < 1200
+
+
+@pytest.mark.parametrize(
+    ("end", "lines", "said"),
+    [
+        (REFUSED, [f"acme: error: 403 :: POST :: https://x :: {ACME}unauthorized :: not yours"], "not yours"),
+        (REFUSED, [f"get directory at '{LETS_ENCRYPT}': dial tcp 192.0.2.1:443: refused"], "cannot be reached: tcp"),
+        (REFUSED, ["x", "flyted-acme: lego ended with status 1"], "lego ended with status 1"),
+        (UnitEnd("exit-code", words.EX_NOLEGO), [], "lego is not installed"),
+        (UnitEnd("timeout", 15), [], "did not answer within 2 minutes"),
+        (UnitEnd("signal", 9), [], "ended with status 9"),
+    ],
+)
+def test_why_a_certificate_is_not_revoked(end: UnitEnd, lines: list[str], said: str) -> None:
+    """In the authority's words where there are some."""
+    assert not is_revoked(end, lines)
+    found = not_revoked(NAME, HTTP, end, lines)
+    assert said in found.message
+    assert found.hint
+
+
+def test_one_that_is_revoked_already_is_done_with() -> None:
+    """The answer to an earlier try may have been lost."""
+    assert is_revoked(UnitEnd("success", 0), [])
+    assert is_revoked(REFUSED, [f"acme: error: 400 :: POST :: https://x :: {ACME}alreadyRevoked :: it is"])

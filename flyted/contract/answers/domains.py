@@ -22,6 +22,17 @@ class OrderStatus(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationStatus(Answer):
+    """A certificate that an ACME authority is to revoke."""
+
+    name: str  # the host name that it is for
+    fingerprint: str  # its SHA-256
+    waits_for: str  # certificate: another one in its place; ingress: to take that; authority: to revoke it
+    problem: str  # why the authority has not revoked it; ""
+    hint: str  # what to do about that
+
+
+@dataclass(frozen=True, slots=True)
 class DomainStatus(Answer):
     """A base domain."""
 
@@ -43,6 +54,7 @@ class DomainStatus(Answer):
     https_port: int = 443  # on which the ingress listens
     http_port: int = 80
     api: str = ""  # the host name at which flyted's API is served; "": it is not
+    revocations: tuple[RevocationStatus, ...] = ()  # of certificates that are to be revoked
     given_until: float = 0.0  # until when the operator's certificate stands in for ordered ones; 0: it does not
 
     @property
@@ -57,9 +69,13 @@ class DomainStatus(Answer):
 
     @property
     def state(self) -> str:
-        """What is wrong with its certificates, or how many are still on order, or "ok"."""
-        missing = sum(not each.issuer for each in self.orders)
-        return self.problem or (f"{missing} of {len(self.orders)} certificates are on order" if missing else "ok")
+        """What is wrong with its certificates, or how many are still on order or to be revoked, or "ok"."""
+        missing, old = sum(not each.issuer for each in self.orders), len(self.revocations)
+        if self.problem:
+            return self.problem
+        if missing:
+            return f"{missing} of {len(self.orders)} certificates are on order"
+        return f"{old} certificate{'s are' if old > 1 else ' is'} to be revoked" if old else "ok"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Orders certificates from ACME authorities, each in a unit of its own; keys and certificates are in the vault.
+"""Has ACME authorities give and revoke certificates, each in a unit of its own; keys are in the vault.
 
-What is ordered, and when, is decided in plan/ingress/orders.py.
+What is done, and when, is decided in plan/ingress/orders.py and revocations.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from flyted.plan.images.build_unit import loopback_nameservers
 from flyted.plan.images.common_unit import plain
 from flyted.plan.ingress import acme_unit, orders
 from flyted.plan.ingress.orders import Order
+from flyted.plan.ingress.revocations import WANTED, Issued
 from flyted.plan.ingress.sites import AcmeSettings, Site
 
 log = logging.getLogger(__name__)
@@ -85,22 +86,54 @@ class Acme:
 
     async def order(self, name: str) -> None:
         """Order a certificate. A failure is logged and stored, and the certificate that there is stays in use."""
-        site = self._sites.find(self.kept.names.ordered.get(name, ""))
+        site = self._sites.find(self.kept.names.shown.get(name, ""))
         settings = orders.settings_of(name, site) if site is not None else None
         if site is None or settings is None:
             return
         self._count(settings.server)
         try:
             found = await self._ordered(name, site, settings)
-        except FlytedError as error:
-            self._failed(name, site, error)
-        except Exception as error:
-            log.exception("an order failed")
-            self._failed(name, site, HostFailure(f"internal error in flyted: {type(error).__name__}"))
+        except Exception as error:  # noqa: BLE001  it is logged
+            self._failed(name, site, _logged(error))
         else:
             if self._is_wanted(name, site):
-                self.kept.succeeded(Order(name, site.domain, settings.server), found)
+                self.kept.succeeded(Order(name, site.domain, settings.server), found, settings)
                 log.info("%s has a certificate of %s until %s", name, found.issuer, f"{found.ends:%Y-%m-%d}")
+
+    async def revoke(self, fingerprint: str) -> None:
+        """Have the authority revoke a certificate. A failure is logged and stored, and it is tried again."""
+        issued = self.kept.issued.find(fingerprint)
+        if issued is None or issued.revoke != WANTED:
+            return
+        try:
+            self.kept.withdraw(issued)
+            await self._revoked(issued)
+            self.kept.issued.revoked(issued)
+            log.info("the authority has revoked the old certificate of %s (SHA-256 %s)", issued.name, fingerprint)
+        except Exception as error:  # noqa: BLE001  it is logged
+            self.kept.issued.failed(issued, _logged(error))
+
+    async def _revoked(self, issued: Issued) -> None:
+        name, settings = issued.name, issued.settings
+        try:
+            account = self._vault.get_internal(account_name(settings))
+        except NotFound as error:
+            raise HostFailure(
+                f"the old certificate of {name} is not revoked: the key of the account that ordered it is lost",
+                hint="ask the authority to revoke it: it needs the certificate's fingerprint",
+            ) from error
+        job = acme_unit.Job(settings, name, account, revoke=self.kept.issued.chain(issued))
+        end, lines = await self._run(issued.fingerprint, job)
+        if not acme_unit.is_revoked(end, lines):
+            self._tell("the revocation", name, settings, lines)
+            raise acme_unit.not_revoked(name, settings, end, lines)
+
+    def _tell(self, what: str, name: str, settings: AcmeSettings, lines: list[str]) -> None:
+        """Write what lego has said last to the journal; leave an authority alone that has had enough."""
+        for line in lines[-_TOLD:]:
+            log.info("%s of %s: %s", what, name, plain(line))
+        if acme_unit.is_limited(lines):
+            self.kept.pause(settings.server, self._clock.time() + orders.HOUR)
 
     def _count(self, server: str) -> None:
         """Count an order, and pause for the authority's limit of orders."""
@@ -117,7 +150,6 @@ class Acme:
         return found is not None and found.acme == site.acme and self.kept.names.shown.get(name) == site.domain
 
     def _failed(self, name: str, site: Site, error: FlytedError) -> None:
-        log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         if self._is_wanted(name, site):
             stored = self.kept.stored(name, site.domain)
             self.kept.put(orders.failed(stored, self._clock.time(), error.message, error.hint))
@@ -141,21 +173,18 @@ class Acme:
         finally:
             self._asking.pop(name, None)
         if end != UnitEnd("success", 0):
-            for line in lines[-_TOLD:]:
-                log.info("the order of %s: %s", name, plain(line))
-            if acme_unit.is_limited(lines):
-                self.kept.pause(settings.server, self._clock.time() + orders.HOUR)
+            self._tell("the order", name, settings, lines)
             raise acme_unit.failure(name, settings, end, lines)
         found = given(acme_unit.chain_of(lines) + made.key)
         if name not in found.names:
             raise HostFailure(f"the authority gave a certificate for {', '.join(found.names)} instead of {name}")
         return found
 
-    async def _run(self, name: str, job: acme_unit.Job) -> tuple[UnitEnd, list[str]]:
-        unit = acme_unit.unit_name(name)
+    async def _run(self, of: str, job: acme_unit.Job) -> tuple[UnitEnd, list[str]]:
+        unit = acme_unit.unit_name(of)
 
         def wanted(pipe: int) -> dict[str, Any]:
-            return acme_unit.acme_unit(name, pipe, self._environment, loopback_nameservers(nameservers()))
+            return acme_unit.acme_unit(job, pipe, self._environment, loopback_nameservers(nameservers()))
 
         self.jobs[unit] = job.text()
         try:
@@ -165,7 +194,7 @@ class Acme:
 
     def _account(self, settings: AcmeSettings) -> bytes:
         """Return the account's key, which is made when it is first needed."""
-        name = _named("acme-account", f"{settings.server} {settings.email}")
+        name = account_name(settings)
         try:
             return self._vault.get_internal(name)
         except NotFound:
@@ -174,8 +203,22 @@ class Acme:
             return made
 
 
+def _logged(error: Exception) -> FlytedError:
+    """Return an error as people are told of it, once it is in the journal."""
+    if not isinstance(error, FlytedError):
+        log.error("an order or a revocation failed", exc_info=error)
+        error = HostFailure(f"internal error in flyted: {type(error).__name__}")
+    log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
+    return error
+
+
 async def _nobody(_event: Event) -> None:
     """Tell nobody of the lines, which are for this program."""
+
+
+def account_name(settings: AcmeSettings) -> str:
+    """Return the name in the vault of the key of an account."""
+    return _named("acme-account", f"{settings.server} {settings.email}")
 
 
 def _named(kind: str, of: str) -> str:

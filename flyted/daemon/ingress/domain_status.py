@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
-from flyted.contract.answers.domains import DomainStatus, OrderStatus
+from flyted.contract.answers.domains import DomainStatus, OrderStatus, RevocationStatus
 from flyted.contract.errors import FlytedError
 from flyted.contract.names import own_host
 from flyted.daemon.config import Config
@@ -15,6 +16,7 @@ from flyted.host import ca
 from flyted.host.sites import Sites
 from flyted.plan.ingress import sites
 from flyted.plan.ingress.orders import due
+from flyted.plan.ingress.revocations import WANTED, Issued
 from flyted.plan.ingress.sites import OWN_CA, WARN_S, AcmeSettings, Site
 
 
@@ -38,10 +40,34 @@ class DomainStatuses:
         kept = None
         if site.acme is not None and sites.hosts(site.domain)[0] not in ordered:
             kept = self._tls.given_before(site.domain)
+        found, revocations = self._certified(site), self._revocations(self._acme.kept.issued_at(site.domain))
+        wrong = next((each for each in revocations if each.problem), None)
+        if wrong is not None and not found.problem:
+            found = dataclasses.replace(found, problem=wrong.problem, hint=wrong.hint)
         return dataclasses.replace(
-            self._certified(site), https_port=listen.https_port, http_port=listen.http_port,
+            found, https_port=listen.https_port, http_port=listen.http_port, revocations=revocations,
             api=own_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
         )  # fmt: skip
+
+    def _revocations(self, issued: Iterable[Issued]) -> tuple[RevocationStatus, ...]:
+        shown = {fingerprint for _name, fingerprint in self._acme.kept.shown()}
+        ready = {each.fingerprint for each in self._acme.kept.revocable(self._tls.told)}
+
+        def waits_for(fingerprint: str) -> str:
+            if fingerprint in shown:
+                return "certificate"
+            return "authority" if fingerprint in ready else "ingress"
+
+        return tuple(
+            RevocationStatus(each.name, each.fingerprint, waits_for(each.fingerprint), each.why, each.hint)
+            for each in issued
+            if each.revoke == WANTED
+        )
+
+    def left_over(self) -> tuple[RevocationStatus, ...]:
+        """Return the certificates to revoke of base domains that are gone."""
+        there = {each.fingerprint for site in self._table.all() for each in self._acme.kept.issued_at(site.domain)}
+        return self._revocations(each for each in self._acme.kept.issued.wanted() if each.fingerprint not in there)
 
     def _certified(self, site: Site) -> DomainStatus:
         shown = self._config.url_domain == site.domain

@@ -26,7 +26,7 @@ from flyted.host.given_certificate import Given, given
 from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
-from flyted.plan.ingress import names, sites
+from flyted.plan.ingress import names, revocations, sites
 from flyted.plan.ingress.dns_providers import variables
 from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
@@ -62,6 +62,7 @@ class Domains:
             "domain.preview": Verb(Right.READ, named, self.preview, sockets=_HERE),
             "domain.set": Verb(Right.ADMIN, change, self.set, bulk=True, sockets=_HERE, changes=True),
             "domain.api": Verb(Right.ADMIN, named | {"api": bool}, self.api, sockets=_HERE, changes=True),
+            "domain.revoke": Verb(Right.ADMIN, named | {"name": str}, self.revoke, sockets=_HERE, changes=True),
             "domain.renew": Verb(Right.ADMIN, named, self.renew, sockets=_HERE, changes=True),
             "domain.list": Verb(Right.READ, {}, self.list),
             "domain.get": Verb(Right.READ, named, self.get),
@@ -175,9 +176,31 @@ class Domains:
         site = self._known(call)
         call.about.tell(domain=site.domain)
         if site.acme is None:
-            raise InvalidInput(f"the certificate of {site.domain} is not ordered from an authority")
+            raise _not_ordered(site)
         self._acme.kept.ask_again(site.domain)
         await self._loop.settle()
+        return self.statuses.of(site)
+
+    async def revoke(self, call: Call) -> DomainStatus:
+        """Have authorities revoke certificates. One that is shown is revoked when another one has taken its place.
+
+        ``name``: of all certificates for that name; "": of all the domain's, also of apps that are gone. Raises
+        :class:`NotFound` or :class:`InvalidInput` if there is none, :class:`HostFailure`.
+        """
+        site, name = self._known(call), call.args["name"]
+        if self._vault.refusal is not None:
+            raise self._vault.refusal
+        found = revocations.chosen(self._acme.kept.issued_at(site.domain), name)
+        call.about.tell(domain=site.domain, certificate=sorted({each.name for each in found}))
+        if not found and site.acme is None:
+            raise _not_ordered(site)
+        if not found:
+            raise NotFound(
+                f"no authority has given a certificate for {printable(name or site.domain)}",
+                hint=f"flytectl domain get {site.domain}",
+            )
+        self._acme.kept.issued.revoke(found)
+        self._loop.poke()
         return self.statuses.of(site)
 
     def _variables(self, text: bytes, site: Site, before: Site | None) -> Mapping[str, str] | None:
@@ -254,6 +277,10 @@ class Domains:
         if found.ends.timestamp() <= self._clock.time():
             raise InvalidInput(f"the certificate ended on {found.ends:%Y-%m-%d}")
         return found
+
+
+def _not_ordered(site: Site) -> InvalidInput:
+    return InvalidInput(f"the certificate of {site.domain} is not ordered from an authority")
 
 
 def _acme(call: Call, domain: str) -> AcmeSettings:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from flyted.contract.errors import FlytedError, NotFound
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress import site_certificates
+from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.host.given_certificate import Given
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
@@ -22,6 +23,8 @@ from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import orders
 from flyted.plan.ingress import sites as sites_of
 from flyted.plan.ingress.orders import Order
+from flyted.plan.ingress.revocations import REVOKED, WANTED, Issued
+from flyted.plan.ingress.sites import AcmeSettings
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,18 @@ class OrderedCertificates:
     """The certificates of all sites that have an ACME authority. ``apps()`` returns all apps."""
 
     def __init__(
-        self, vault: Vault, sites: Sites, table: OrderTable, apps: Callable[[], tuple[StoredApp, ...]], clock: Clock
+        self, vault: Vault, sites: Sites, table: OrderTable, issued: IssuedCertificates,
+        apps: Callable[[], tuple[StoredApp, ...]], clock: Clock,
     ) -> None:  # fmt: skip
         self._vault = vault
         self._sites = sites
         self._table = table
+        self.issued = issued
         self._apps = apps
         self._clock = clock
         self._orders = table.all()
         self._have: dict[str, Given] = {}
+        self._stored: dict[str, str] = {}  # name → fingerprint of what the vault has, as far as it was read
         self._ordered_at: dict[str, float] = {}
         self._paused: dict[str, float] = {}
         self._version = 0
@@ -89,21 +95,35 @@ class OrderedCertificates:
         return self._named[2]
 
     @property
-    def _known(self) -> tuple[_Names, int, bool]:
-        """What :meth:`facts` and :meth:`shown` follow from: both are asked for in each pass, and rarely change."""
-        return self.names, self._version, self._vault.refusal is None
+    def _known(self) -> tuple[_Names, int, int, bool]:
+        """What facts follow from, which are asked for in each pass, and rarely change."""
+        return self.names, self._version, self.issued.version, self._vault.refusal is None
 
     def facts(self) -> tuple[Order, ...]:
         """Return what there is of each certificate that is wanted; nothing while the vault is refused."""
         if self._facts[0] != self._known:
-            found = self.names.ordered.items() if self._vault.refusal is None else ()
-            self._facts = (self._known, tuple(self._order(name, site) for name, site in found))
+            found = self._wanted() if self._vault.refusal is None else {}
+            self._facts = (self._known, tuple(self._order(name, site) for name, site in found.items()))
         return self._facts[1]
+
+    def _wanted(self) -> dict[str, str]:
+        """Return the names to order for: of apps that serve, and those whose certificate is to be revoked."""
+        replaced = {}
+        if self.issued.wanted():
+            replaced = {name: site for name, site in self.names.shown.items() if self._to_be_revoked(name)}
+        return {**self.names.ordered, **replaced}
+
+    def _to_be_revoked(self, name: str) -> bool:
+        found = self.certificate(name)
+        return found is not None and self.issued.state(found.fingerprint) == WANTED
 
     def of_site(self, domain: str) -> tuple[Order, ...]:
         """Return what there is of the certificates of one site, with those for which there is no room."""
-        out = [Order(name, site, why=_NO_ROOM, hint=_ONE_FOR_ALL) for name, site in self.names.left_out.items()]
-        return tuple(order for order in (*self.facts(), *out) if order.site == domain)
+        found, left_out = self.facts(), dict(self.names.left_out)
+        for order in found:
+            left_out.pop(order.name, None)
+        out = [Order(name, site, why=_NO_ROOM, hint=_ONE_FOR_ALL) for name, site in left_out.items()]
+        return tuple(order for order in (*found, *out) if order.site == domain)
 
     def certificates(self, domain: str) -> Iterator[tuple[str, Given]]:
         """Yield the certificates that a site shows, by name."""
@@ -120,28 +140,33 @@ class OrderedCertificates:
         return self._shown[1]
 
     def certificate(self, name: str) -> Given | None:
-        """Return a certificate, if there is one that can be read."""
+        """Return a certificate, if there is one that can be read and is not revoked: a backup may bring it back."""
         if name not in self._have and name in self._orders:
             try:
-                self._have[name] = site_certificates.kept(self._vault, name)
+                found = site_certificates.kept(self._vault, name)
             except NotFound:
                 return None
             except FlytedError as error:
                 if self._vault.refusal is None:
                     log.error("the certificate of %s is not used: %s", name, error.message)  # noqa: TRY400
                 return None
+            if self.issued.state(found.fingerprint) == REVOKED:
+                return None
+            self._have[name], self._stored[name] = found, found.fingerprint
         return self._have.get(name)
 
     def stored(self, name: str, site: str) -> Order:
         """Return what became of the orders for a name."""
         return self._orders.get(name) or Order(name, site)
 
-    def succeeded(self, order: Order, found: Given) -> None:
+    def succeeded(self, order: Order, found: Given, settings: AcmeSettings) -> None:
         """Store a new certificate; on a full disk it is used all the same, until flyted ends."""
         self._have[order.name] = found
         self._ordered_at[order.name] = self._clock.time()
+        ends = found.ends.timestamp()
+        self.issued.add(Issued(found.fingerprint, order.name, order.site, settings, ends), found)
         try:
-            site_certificates.keep(self._vault, order.name, found)
+            self._keep(order.name)
         except FlytedError as error:
             log.error("the certificate of %s cannot be stored: %s", order.name, error.message)  # noqa: TRY400
         self.put(order)
@@ -166,7 +191,46 @@ class OrderedCertificates:
         for order in self.facts():
             if order.failed and order.site == domain:
                 self._orders[order.name] = dataclasses.replace(self.stored(order.name, domain), asked=True)
+        self.issued.ask_again(domain)
         self._version += 1
+
+    def _keep(self, name: str) -> None:
+        """Store the certificate of a name in the vault. Raises as :func:`site_certificates.keep`."""
+        found = self._have[name]
+        site_certificates.keep(self._vault, name, found)
+        self._stored[name] = found.fingerprint
+
+    def issued_at(self, domain: str) -> tuple[Issued, ...]:
+        """Return the certificates that authorities gave for a site's names, also those of apps that are gone."""
+        shown = self.names.shown
+        return tuple(each for each in self.issued.all() if shown.get(each.name, each.site) == domain)
+
+    def revocable(self, told: frozenset[tuple[str, str]] | None) -> tuple[Issued, ...]:
+        """Return the certificates to revoke that the ingress does not have any more, nor shall have.
+
+        ``told``: the names and fingerprints of those that it has; ``None``: that is not known.
+        """
+        wanted = self.issued.wanted()
+        if not wanted or told is None or self._vault.refusal is not None:
+            return ()
+        there = {fingerprint for _name, fingerprint in (*told, *self.shown())}
+        return tuple(
+            dataclasses.replace(each, not_before=self._paused.get(each.settings.server, 0.0))
+            for each in wanted
+            if each.fingerprint not in there
+        )
+
+    def withdraw(self, issued: Issued) -> None:
+        """Have the vault keep another certificate, or none, instead of one: flyted would show it after its next start.
+
+        Raises as the vault.
+        """
+        if self._stored.get(issued.name) != issued.fingerprint:
+            return
+        if self._have[issued.name].fingerprint != issued.fingerprint:
+            self._keep(issued.name)  # the disk was full when it came
+        else:
+            self._forget(issued.name)
 
     def clock_was_set(self) -> None:
         """Forget times that have not come."""
@@ -174,6 +238,7 @@ class OrderedCertificates:
         self._orders = {name: orders.after_the_clock_was_set(each, now) for name, each in self._orders.items()}
         self._ordered_at = {}
         self._paused = {}
+        self.issued.clock_was_set()
         self._version += 1
 
     def forget(self, domain: str) -> None:
@@ -188,10 +253,11 @@ class OrderedCertificates:
     def _forget(self, name: str) -> None:
         """Delete a certificate; the row goes last, so that a crash leaves no key behind that nobody knows of."""
         site_certificates.forget(self._vault, name)
-        self._table.remove(name)
-        del self._orders[name]
         self._have.pop(name, None)
+        self._stored.pop(name, None)
         self._version += 1
+        self._table.remove(name)
+        self._orders.pop(name, None)
 
     def _prune(self) -> None:
         """Delete certificates that have ended, of names that no app has any more."""
@@ -209,7 +275,8 @@ class OrderedCertificates:
         stored, found, wanted = self.stored(name, site), self.certificate(name), self._sites.find(site)
         server = wanted.acme.server if wanted is not None and wanted.acme is not None else ""
         stored = dataclasses.replace(
-            stored, site=site, ordered_at=self._ordered_at.get(name, 0.0), not_before=self._paused.get(server, 0.0)
+            stored, site=site, revoke=self._to_be_revoked(name),
+            ordered_at=self._ordered_at.get(name, 0.0), not_before=self._paused.get(server, 0.0),
         )  # fmt: skip
         if found is None or stored.server != server:
             return stored  # a certificate of another authority is used until there is one of this

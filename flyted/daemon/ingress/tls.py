@@ -58,6 +58,7 @@ class Tls:
         self._given: dict[str, Given] = {}
         self._certificates: tuple[Certificate, ...] | None = None
         self._told: frozenset[tuple[str, str]] | None = None  # of ACME authorities' certificates; None: not yet
+        self._behind = False  # whether the ingress has failed to take what there is
         self._tell_at = 0.0
         self._fact = CertificateFact()
 
@@ -93,7 +94,16 @@ class Tls:
 
         ``None``: it has the right ones, or has been given none yet (:meth:`facts`).
         """
-        return None if self._told in (None, self._shown()) else self._tell_at
+        shown = self._shown()
+        if self._behind:
+            matters = shown or self._told or (self._ordered is not None and self._ordered.issued.wanted())
+            return self._tell_at if matters else None
+        return None if self._told in (None, shown) else self._tell_at
+
+    @property
+    def told(self) -> frozenset[tuple[str, str]] | None:
+        """The names and fingerprints of ACME authorities' certificates that the ingress has; ``None``: not known."""
+        return self._told
 
     def _shown(self) -> frozenset[tuple[str, str]]:
         return self._ordered.shown() if self._ordered is not None else frozenset()
@@ -166,7 +176,7 @@ class Tls:
         except FlytedError as error:
             log.error("cannot give the ingress the certificates of other domains: %s", error.message)  # noqa: TRY400
         else:
-            self._told, self._tell_at = told, 0.0
+            self._told, self._behind, self._tell_at = told, False, 0.0
 
     async def give(self) -> None:
         """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
@@ -181,9 +191,9 @@ class Tls:
             await self._ingress.set_certificate(pem)
             await self._ingress.apply_certificates()
         except IngressDown:  # HAProxy asks for these when it starts; one that hangs has to be told again
-            self._told, self._tell_at = frozenset(), self._clock.time() + _SOON_S
+            self._behind, self._tell_at = True, self._clock.time() + _SOON_S
         else:
-            self._told, self._tell_at = told, 0.0
+            self._told, self._behind, self._tell_at = told, False, 0.0
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]

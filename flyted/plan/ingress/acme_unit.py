@@ -1,4 +1,4 @@
-"""Defines the unit that orders a certificate from an ACME authority, and says why one failed. Pure.
+"""Defines the unit that has an ACME authority give or revoke a certificate, and says why that failed. Pure.
 
 The unit has a user of its own for the time that it runs: it holds the account's key and, for DNS-01, what may change
 the domain's records. What lego writes stays in memory. Sources: RFC 8555 6.7 (the kinds of errors), lego 4.9.
@@ -21,21 +21,27 @@ from flyted.plan.images.common_unit import own_lines, plain, python_unit, variab
 from flyted.plan.ingress.sites import AcmeSettings
 
 PROGRAM = "/usr/lib/flyted/flyted/acme"
-RUNTIME_MAX_S = 900
+ORDER_MAX_S = 900
 """Seconds that an order may take: some DNS providers take minutes to publish a record."""
+REVOCATION_MAX_S = 120
+"""Seconds that a revocation may take, which waits for no record."""
 _MEMORY_MAX = 256 << 20
 _ERROR = "urn:ietf:params:acme:error:"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an order needs. ``account`` and ``request``: PEM. ``repr()`` shows neither keys nor variables."""
+    """What an order or a revocation needs. ``repr()`` shows neither keys nor variables.
+
+    ``account``, ``request``: PEM. ``revoke``: the certificate to revoke, as PEM; a revocation has no ``request``.
+    """
 
     settings: AcmeSettings
     name: str
     account: bytes = field(repr=False)
-    request: bytes = field(repr=False)
+    request: bytes = field(default=b"", repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    revoke: str = ""
 
     def text(self) -> bytes:
         """Return the credential."""
@@ -46,36 +52,37 @@ class Job:
             words.ACCOUNT: self.account.decode(),
             words.NAME: self.name,
             words.REQUEST: self.request.decode(),
+            words.REVOKE: self.revoke,
             words.DNS: self.settings.dns,
             words.VARIABLES: dict(self.variables),
         }).encode()  # fmt: skip
 
 
-def unit_name(name: str) -> str:
-    """Return the name of the unit that orders the certificate for a host name."""
-    return f"flyted-acme-{hashlib.sha256(name.encode()).hexdigest()[:32]}.service"
+def unit_name(of: str) -> str:
+    """Return the name of the unit for an order (of a host name) or a revocation (of a fingerprint)."""
+    return f"flyted-acme-{hashlib.sha256(of.encode()).hexdigest()[:32]}.service"
 
 
 def acme_unit(
-    name: str,
+    job: Job,
     output_fd: int | None,
     environment: Mapping[str, str],
     addresses: Sequence[str],
     credentials: str = "/run/flyted/credentials.sock",
 ) -> dict[str, Any]:
-    """Return the properties of the transient service that orders a certificate.
+    """Return the properties of the transient service that carries out a :class:`Job`.
 
     ``environment``: proxies. ``addresses``: what the unit may reach of the networks that are closed to apps.
     """
     common = python_unit(
-        f"Order of a certificate for {name}",
+        f"Revocation of a certificate of {job.name}" if job.revoke else f"Order of a certificate for {job.name}",
         [PROGRAM],
         variables("/usr/bin:/bin", environment),
         tag="flyted-acme",
         memory_max=_MEMORY_MAX,
         tasks_max=64,
         output_fd=output_fd,
-        runtime_max_s=RUNTIME_MAX_S,
+        runtime_max_s=REVOCATION_MAX_S if job.revoke else ORDER_MAX_S,
         user="",
     )
     return {
@@ -104,14 +111,36 @@ def chain_of(lines: Iterable[str]) -> bytes:
     return found
 
 
+def is_revoked(end: UnitEnd, lines: Iterable[str]) -> bool:
+    """Report whether a certificate is revoked now. An earlier try may have done it, whose answer was lost."""
+    return end == UnitEnd("success", 0) or any(f"{_ERROR}alreadyRevoked" in line for line in lines)
+
+
+def not_revoked(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str]) -> HostFailure:
+    """Return the error that says why a revocation failed, in the authority's words where it said something."""
+    what = f"the old certificate of {name} is not revoked"
+    if end.result == "timeout":
+        return HostFailure(f"{what}: the authority did not answer within {REVOCATION_MAX_S // 60} minutes", hint=_LOG)
+    if end.status == words.EX_NOLEGO:
+        return _no_lego()
+    if end.status == words.EX_REFUSED:
+        told = [plain(line).strip() for line in lines if not line.startswith(words.OURS)]
+        answer, unreachable = _answer(told), _unreachable(settings, told)
+        if answer or unreachable:
+            return HostFailure(f"{what}: {answer[1] if answer else unreachable}", hint=_LOG)
+    ours = own_lines(lines, words.OURS)
+    why = plain(ours[-1]) if ours else f"the unit ended with status {end.status}"
+    return HostFailure(f"{what}: {why}", hint=_LOG)
+
+
 def failure(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str]) -> HostFailure:
     """Return the error that says why an order failed, in the authority's words where it said something."""
     ours = own_lines(lines, words.OURS)
     if end.result == "timeout":
-        return HostFailure(f"no certificate for {name} after {RUNTIME_MAX_S // 60} minutes", hint=_LOG)
+        return HostFailure(f"no certificate for {name} after {ORDER_MAX_S // 60} minutes", hint=_LOG)
     match end.status:
         case words.EX_NOLEGO:
-            return HostFailure("lego is not installed, which orders certificates", hint="sudo apt install lego")
+            return _no_lego()
         case words.EX_NORECORD:
             return HostFailure(f"{name} has no DNS record", hint=_hints(name, settings)["dns"])
         case words.EX_REFUSED:
@@ -128,14 +157,15 @@ def is_limited(lines: Iterable[str]) -> bool:
 _LOG = "sudo journalctl -u flyted -n 50"
 
 
+def _no_lego() -> HostFailure:
+    return HostFailure("lego is not installed, which speaks to authorities", hint="sudo apt install lego")
+
+
 def _refused(name: str, settings: AcmeSettings, lines: Sequence[str]) -> HostFailure:
-    for line in reversed(lines):
-        _before, found, rest = line.partition(_ERROR)
-        kind, _, said = rest.partition(" :: ")
-        if found and kind != "badNonce":  # lego tells those too that it gets over
-            said = said.partition(", url:")[0].strip() or kind
-            text = f"the authority gives no certificate for {name}: {said}"
-            return HostFailure(text, hint=_hints(name, settings).get(kind, _LOG))
+    if answer := _answer(lines):
+        kind, said = answer
+        text = f"the authority gives no certificate for {name}: {said}"
+        return HostFailure(text, hint=_hints(name, settings).get(kind, _LOG))
     last = next((line for line in reversed(lines) if line), "lego said nothing")
     if "unrecognized DNS provider" in last:
         return HostFailure(f"lego knows no DNS provider {settings.dns}", hint="lego dnshelp lists them")
@@ -143,10 +173,28 @@ def _refused(name: str, settings: AcmeSettings, lines: Sequence[str]) -> HostFai
         return HostFailure(
             f"{settings.dns} wants other variables: {_after(last, 'missing: ')}", hint=_variables(settings)
         )
-    server = settings.server.partition("://")[2].partition("/")[0]
-    if any(f"{server}" in line and "acme: error" not in line and "dial" in line for line in lines):
-        return HostFailure(f"the authority {server} cannot be reached: {_after(last, 'dial ')}", hint=_LOG)
+    if why := _unreachable(settings, lines):
+        return HostFailure(why, hint=_LOG)
     return HostFailure(f"no certificate for {name}: {_after(last, 'could not ')}", hint=_LOG)
+
+
+def _answer(lines: Sequence[str]) -> tuple[str, str] | None:
+    """Return the kind of the last error that the authority answered, and what it said."""
+    for line in reversed(lines):
+        _before, found, rest = line.partition(_ERROR)
+        kind, _, said = rest.partition(" :: ")
+        if found and kind != "badNonce":  # lego tells those too that it gets over
+            return kind, said.partition(", url:")[0].strip() or kind
+    return None
+
+
+def _unreachable(settings: AcmeSettings, lines: Sequence[str]) -> str:
+    """Return why the authority's server cannot be reached, or "" if lego does not say so."""
+    server = settings.server.partition("://")[2].partition("/")[0]
+    if not any(server in line and "acme: error" not in line and "dial" in line for line in lines):
+        return ""
+    last = next((line for line in reversed(lines) if line), "")
+    return f"the authority {server} cannot be reached: {_after(last, 'dial ')}"
 
 
 def _after(line: str, mark: str) -> str:

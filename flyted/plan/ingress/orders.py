@@ -38,8 +38,9 @@ class Order:
     ``name``: the host name that it is for, perhaps with ``*.`` before it. ``server``: the authority that gave the
     certificate that there is. ``begins``, ``ends``: its dates; 0 if there is none, or another authority gave it.
     ``failed``: when the latest orders since then failed, oldest first. ``why``: how the last one did; ``hint``: what
-    to do about that. ``asked``: somebody wants another try now. ``ordered_at``: when this run of flyted got the
-    certificate. ``not_before``: when the authority takes orders again.
+    to do about that. ``asked``: somebody wants another try now. ``revoke``: the current certificate is to be
+    revoked once another one is shown. ``ordered_at``: when this run of flyted got the certificate. ``not_before``:
+    when the authority takes orders again.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Order:
     why: str = ""
     hint: str = ""
     asked: bool = False
+    revoke: bool = False
     ordered_at: float = 0.0
     not_before: float = 0.0
 
@@ -85,11 +87,21 @@ def due(order: Order) -> float:
     at = order.begins + life * (2 / 3 - _SPREAD * _spread(order.name)) if order.ends else 0.0
     if order.ends:  # one that is old when it comes, or a clock that is wrong, must not have it ordered for ever
         at = max(at, order.ordered_at + min(HOUR, life / 4))
-    if order.asked:
-        at = allowed_at(order)
-    elif order.failed:
-        at = max(at, order.failed[-1] + wait_s(len(order.failed)), allowed_at(order))
+    if order.revoke:
+        at = 0.0
+    if order.asked or order.failed:
+        at = max(0.0 if order.asked else at, retry_at(order.failed, asked=order.asked))
     return max(at, order.not_before)
+
+
+def retry_at(failed: Sequence[float], *, asked: bool) -> float:
+    """Return when to try again what has failed at these times; 0: it has not failed.
+
+    ``asked``: somebody wants another try as soon as the limits permit.
+    """
+    if asked or not failed:
+        return allowed_at(failed)
+    return max(failed[-1] + wait_s(len(failed)), allowed_at(failed))
 
 
 def wait_s(failures: int) -> float:
@@ -97,9 +109,9 @@ def wait_s(failures: int) -> float:
     return min(_FIRST_WAIT_S * 4.0 ** min(failures - 1, 8), _LONGEST_WAIT_S)
 
 
-def allowed_at(order: Order) -> float:
+def allowed_at(failed: Sequence[float]) -> float:
     """Return the first moment at which a failure would not be one too many within an hour."""
-    return order.failed[-MOST_AN_HOUR] + HOUR if len(order.failed) >= MOST_AN_HOUR else 0.0
+    return failed[-MOST_AN_HOUR] + HOUR if len(failed) >= MOST_AN_HOUR else 0.0
 
 
 def plan_orders(
@@ -109,22 +121,41 @@ def plan_orders(
 
     The end of each order asks for another plan.
     """
-    waiting = sorted((due(order), order.name) for order in orders if order.name not in under_way)
+    return next_ones(((due(order), order.name) for order in orders), under_way, now)
+
+
+def next_ones(
+    dues: Iterable[tuple[float, str]], under_way: Collection[str], now: float
+) -> tuple[tuple[str, ...], float | None]:
+    """Return what to begin now, and the next moment at which time alone changes that.
+
+    ``dues``: when each is due. A few are under way at a time.
+    """
+    waiting = sorted((at, each) for at, each in dues if each not in under_way)
     room = max(0, AT_A_TIME - len(under_way))
-    now_due = [name for at, name in waiting if at <= now]
-    later = next((at for at, _name in waiting if at > now), None)
+    now_due = [each for at, each in waiting if at <= now]
+    later = next((at for at, _each in waiting if at > now), None)
     return tuple(now_due[:room]), later
 
 
 def failed(order: Order, now: float, why: str, hint: str) -> Order:
     """Return what is known after an order has failed."""
-    return replace(order, failed=(*order.failed, now)[-10:], why=why, hint=hint, asked=False)
+    return replace(order, failed=more(order.failed, now), why=why, hint=hint, asked=False)
 
 
 def after_the_clock_was_set(order: Order, now: float) -> Order:
     """Return an order without the failures of a time that has not come: the clock was wrong then."""
-    kept = tuple(at for at in order.failed if at <= now)
-    return replace(order, failed=kept)
+    return replace(order, failed=past(order.failed, now))
+
+
+def more(failed: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Return the times of failures after another one; ten are kept."""
+    return (*failed, now)[-10:]
+
+
+def past(failed: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Return the times that have come."""
+    return tuple(at for at in failed if at <= now)
 
 
 @lru_cache(maxsize=4096)

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import json
+import socket
 import ssl
 import subprocess
 import time
@@ -137,6 +138,22 @@ def fetch(url: str, values: dict[str, Any] | None = None) -> bytes:
     data = json.dumps(values).encode() if values is not None else None
     with urllib.request.urlopen(url, data, 10, context=nobody) as reply:
         return bytes(reply.read())
+
+
+def shown(host: str, port: int, authority: Path) -> x509.Certificate:
+    """The certificate that a visitor meets who trusts this authority alone."""
+    trusted = ssl.create_default_context(cafile=str(authority))
+    with (
+        socket.create_connection((ADDRESS, port)) as plain,
+        trusted.wrap_socket(plain, server_hostname=host) as connection,
+    ):
+        return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+
+
+def status(of: x509.Certificate) -> tuple[str, int]:
+    """Whether the authority has revoked a certificate, and the reason by its number in RFC 5280."""
+    found = json.loads(fetch(f"https://{ADDRESS}:15000/cert-status-by-serial/{of.serial_number:x}"))
+    return str(found["Status"]), int(found.get("Reason") or 0)
 
 
 def wait_for(url: str, values: dict[str, Any] | None = None) -> None:
