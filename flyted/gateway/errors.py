@@ -16,6 +16,7 @@ from connectrpc.errors import ConnectError
 
 from flyted.contract.errors import NOT_HERE, FlytedError
 from flyted.contract.names import printable
+from flyted.gateway.harmless import harmless_lines
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def not_offered(service: str, method: str) -> str:
 
 def one_text(error: FlytedError) -> str:
     """Return message and hint as one text: Connect has one field for both, which the SDK shows."""
-    return f"{error.message} (hint: {error.hint})" if error.hint else error.message
+    return harmless_lines(f"{error.message} (hint: {error.hint})" if error.hint else error.message)
 
 
 class Translate:

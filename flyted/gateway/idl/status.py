@@ -10,6 +10,7 @@ from flyteidl2.app import app_definition_pb2 as pb
 from flyted.contract.answers.apps import AppStatus
 from flyted.contract.answers.events import Accepted
 from flyted.contract.status import AppState
+from flyted.gateway.harmless import harmless_lines
 
 _D, _S = pb.Status, pb.Status
 _SAID: dict[AppState, tuple[int, int, str]] = {
@@ -100,5 +101,5 @@ def _condition(
 ) -> None:
     added = status.conditions.add()
     added.deployment_status, added.substate = number, substate
-    added.message, added.revision = message[:4096], revision
+    added.message, added.revision = harmless_lines(message[:4096]), revision
     added.last_transition_time.FromSeconds(int(when))

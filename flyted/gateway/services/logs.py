@@ -19,6 +19,7 @@ from flyted.contract.answers.machine import Done
 from flyted.contract.answers.tokens import WhoAmI
 from flyted.contract.errors import LimitReached
 from flyted.gateway.caller import Caller, caller
+from flyted.gateway.harmless import harmless
 from flyted.gateway.idl.convert import key_of
 from flyted.gateway.parts import Parts
 from flyted.gateway.slots import Slots
@@ -98,6 +99,6 @@ def _answer(app: definition.Identifier, batch: list[LogLine]) -> pb.TailLogsResp
     found.replica_id.name = app.name
     for event in batch:
         whose = lines.USER if event.source == "app" else lines.SYSTEM
-        line = found.structured_lines.add(message=event.text, originator=whose)
+        line = found.structured_lines.add(message=harmless(event.text), originator=whose)
         line.timestamp.FromMicroseconds(event.time)
     return answer
