@@ -28,6 +28,7 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108  not a temporary file: programs look fo
 MAX_SECRETS = 64
 MAX_ENV = 256
 MAX_ARGS = 256
+MAX_LAYERS = 64
 MAX_OPEN_PATHS = 64
 MAX_UNMET = 32
 MAX_TEXT = 8192

@@ -33,7 +33,7 @@ ATTACKS: dict[str, bytes] = {
     "hard link": archive({WANTED: link(tarfile.LNKTYPE, "/etc/shadow")}),
     "device": archive({WANTED: link(tarfile.CHRTYPE, "")}),
     "bomb": gzip.compress(b"\0" * (archive_module.UNPACKED_BYTES + 1)),
-    "large file": archive({WANTED: b"a" * (context.FILE_BYTES + 1)}),
+    "large file": archive({WANTED: b"a" * (context.TEXT_BYTES + 1)}),
     "no text": archive({WANTED: b"\xff\xfe"}),
     "empty": b"",
 }

@@ -6,12 +6,13 @@ It is unpacked to one file without a name; none of its members ever becomes a fi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import posixpath
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from flyted.contract.errors import InvalidInput
@@ -21,18 +22,30 @@ UNPACKED_BYTES = 256 << 20
 """The same as flytectl's limit for what an image copies."""
 MEMBERS = 20_000
 DEEPEST = 200
+NAMES_BYTES = 16 << 20
+"""The limit of all names together, since they are in memory."""
 _NAME_BYTES = 16 << 10  # of a header that only holds a long name
+_READ = 1 << 16  # small, since each member of a gzip file copies what is left of it
 _CHUNK = 1 << 20
 
 
 class _Bounded(tarfile.TarInfo):
     """A member; tarfile reads the headers that only hold a long name into memory, whatever size they announce."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if not self.isreg() and self.size > _NAME_BYTES:
-            raise tarfile.ReadError("a header is too large")
+    def _proc_member(self, archive: _Tar) -> tarfile.TarInfo:
+        if not self.isreg():
+            archive.names += self.size
+            if self.size > _NAME_BYTES or archive.names > NAMES_BYTES:
+                raise tarfile.ReadError("the headers are too large")
         member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return member
+
+
+class _Tar(tarfile.TarFile):
+    """An archive that counts in ``names`` the bytes of its headers with long names."""
+
+    tarinfo = _Bounded
+    names = 0
 
 
 class Archive:
@@ -45,10 +58,10 @@ class Archive:
             if count >= MEMBERS:
                 raise InvalidInput(f"the image's files are more than {MEMBERS}")
             self._add(member)
-        for name in self.members:
-            for above in PurePosixPath(name).parents:
-                if str(above) in self.members:
-                    raise _refused(str(above), "is a file and a folder")
+        # in this order, what is below a name follows it at once
+        for name, other in itertools.pairwise(sorted(self.members, key=lambda each: each.replace("/", "\0"))):
+            if other.startswith(f"{name}/"):
+                raise _refused(name, "is a file and a folder")
 
     def below(self, path: str) -> list[str]:
         """Return the name of the file at ``path``, or of all files below it ("." stands for all)."""
@@ -61,7 +74,7 @@ class Archive:
     def _add(self, member: tarfile.TarInfo) -> None:
         """Note a member; the last one of a name counts. Raise :class:`InvalidInput` for what is not passed on."""
         name = posixpath.normpath(member.name)
-        if not member.name or name.startswith(("/", "../")) or name == "..":
+        if not member.name or "\0" in name or name.startswith(("/", "../")) or name == "..":
             raise _refused(member.name, "is not below the folder of the image's files")
         if name.count("/") >= DEEPEST:
             raise _refused(name, f"is more than {DEEPEST} folders deep")
@@ -75,7 +88,7 @@ class Archive:
 
 
 @contextlib.contextmanager
-def opened(context: Path, place: Path) -> Iterator[Archive]:
+def opened(packed: BinaryIO, place: Path) -> Iterator[Archive]:
     """Yield the archive in a tar.gz while the block runs. ``place``: a folder on whose disk it is unpacked.
 
     Raise :class:`InvalidInput` if it is no tar.gz, too large, or has a member that is not passed on, by its name.
@@ -83,10 +96,9 @@ def opened(context: Path, place: Path) -> Iterator[Archive]:
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(tempfile.TemporaryFile(dir=place))
         try:
-            with context.open("rb") as packed:
-                size = _inflate(packed, plain)
+            size = _inflate(packed, plain)
             plain.seek(0)
-            archive = Archive(stack.enter_context(tarfile.open(fileobj=plain, mode="r:", tarinfo=_Bounded)), size)
+            archive = Archive(stack.enter_context(_Tar.open(fileobj=plain, mode="r:")), size)
         except (EOFError, zlib.error, tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
             raise InvalidInput("the image's files are not a tar.gz archive") from error
         yield archive
@@ -95,7 +107,7 @@ def opened(context: Path, place: Path) -> Iterator[Archive]:
 def _inflate(packed: BinaryIO, plain: IO[bytes]) -> int:
     """Unpack gzip data, of one member or several; return the number of bytes."""
     size, unpack = 0, zlib.decompressobj(wbits=31)
-    while chunk := packed.read(_CHUNK):
+    while chunk := packed.read(_READ):
         while chunk:
             if unpack.eof:
                 unpack = zlib.decompressobj(wbits=31)

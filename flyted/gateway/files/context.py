@@ -15,15 +15,18 @@ from flyteidl2.imagebuilder import definition_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
+from flyted.contract.app import MAX_LAYERS
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.contract.wire import REQUEST_LIMIT
 from flyted.gateway.files.archive import Archive, opened
 from flyted.gateway.files.folders import Folders
-from flyted.gateway.files.whole import stored
+from flyted.gateway.files.whole import reading, stored
 from flyted.gateway.idl import newer
 
 SPEC_BYTES = 1 << 20
-FILE_BYTES = 1 << 20
+TEXT_BYTES = REQUEST_LIMIT
+"""The limit of all requirements files together, which flyted gets in one request."""
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 
 
@@ -32,15 +35,21 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
 
     That is ``{"spec": ImageSpec in protobuf-JSON, "files": name → text of a requirements file, "folders": path →
     SHA-256 of a bundle}``. ``spec`` and ``context`` are the two uploaded files. Raise :class:`InvalidInput` for files
-    that are too large or cannot be read, :class:`Unsupported` for unknown fields and for an image for another machine,
-    and :class:`~flyted.contract.errors.HostFailure` if the disk is full.
+    that are too large or cannot be read, and for too many layers; :class:`Unsupported` for unknown fields and for an
+    image for another machine; :class:`~flyted.contract.errors.NotFound` if an uploaded file is gone, and
+    :class:`~flyted.contract.errors.HostFailure` if the disk is full.
     """
-    data = _small(spec, SPEC_BYTES, "the image's description")
+    with reading(spec) as file:
+        data = file.read(SPEC_BYTES + 1)
+    if len(data) > SPEC_BYTES:
+        raise InvalidInput(f"the image's description may be at most {SPEC_BYTES >> 20} MiB")
     message = definition_pb2.ImageSpec()
     try:
         message.ParseFromString(data)
     except DecodeError as error:
         raise InvalidInput("the image's description is not an ImageSpec") from error
+    if len(message.layers) > MAX_LAYERS:  # before anything is done for each of them
+        raise InvalidInput(f"the image has {len(message.layers)} layers; the limit is {MAX_LAYERS}")
     newer.check(message, "the image's description")
     described: dict[str, Any] = MessageToDict(message)
     _check_platform(described.pop("platform", []))
@@ -49,9 +58,8 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
         if wanted:
             raise InvalidInput("the files that the image refers to were not sent")
         return {"spec": described, "files": {}, "folders": {}}
-    with stored("what the image copies"), opened(context, folders.place) as archive:
-        texts = {name: text for name in wanted if (text := _text(archive, name)) is not None}
-        return {"spec": described, "files": texts, "folders": folders.keep(described, archive)}
+    with reading(context) as packed, stored("what the image copies"), opened(packed, folders.place) as archive:
+        return {"spec": described, "files": _texts(archive, wanted), "folders": folders.keep(described, archive)}
 
 
 def add_login(image: dict[str, Any], secrets: Iterable[tuple[str, str]]) -> None:
@@ -96,22 +104,19 @@ def _check_platform(asked: list[str]) -> None:
         )
 
 
-def _text(archive: Archive, name: str) -> str | None:
-    """Return the text of a requirements file, None if there is no such file."""
-    member = archive.members.get(posixpath.normpath(name))
-    if member is None or not member.isreg():
-        return None
-    if member.size > FILE_BYTES:
-        raise InvalidInput(f"the image's file {printable(name)} is larger than {FILE_BYTES >> 20} MiB")
-    try:
-        return archive.content(member).read().decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"the image's file {printable(name)} is not UTF-8 text") from error
-
-
-def _small(path: Path, limit: int, what: str) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise InvalidInput(f"{what} may be at most {limit >> 20} MiB")
-    return data
+def _texts(archive: Archive, names: Iterable[str]) -> dict[str, str]:
+    """Return the texts of those requirements files that are in the archive, by name."""
+    found: dict[str, str] = {}
+    left = TEXT_BYTES
+    for name in sorted(names):
+        member = archive.members.get(posixpath.normpath(name))
+        if member is None or not member.isreg():
+            continue
+        left -= member.size  # many names may mean the same file
+        if left < 0:
+            raise InvalidInput(f"the image's requirements files are more than {TEXT_BYTES >> 10} KiB")
+        try:
+            found[name] = archive.content(member).read().decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"the image's file {printable(name)} is not UTF-8 text") from error
+    return found

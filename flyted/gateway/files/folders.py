@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from flyted.base import files
 from flyted.contract.bundles import MOST
-from flyted.gateway.files.archive import Archive
+from flyted.gateway.files.archive import UNPACKED_BYTES, Archive
 
 EPOCH = 315_532_800
 """The time of every file in a bundle: 1 January 1980."""
@@ -58,7 +58,8 @@ class Folders:
         layers = [pair for layer in spec.get("layers", []) for pair in layer.items()]
         paths = {posixpath.normpath(path) for kind, body in layers for path in _named(kind, body, archive) if path}
         there = sorted(path for path in paths if archive.below(path))
-        there = there if len(there) < MOST else ["."]
+        size = sum(archive.members[name].size for path in there for name in archive.below(path))
+        there = there if len(there) < MOST and size <= UNPACKED_BYTES else ["."]  # paths may be in each other
         found = {path: self._keep(path, archive) for path in there}
         self._sweep()
         return found

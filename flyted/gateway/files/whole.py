@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from flyted.base import files
 from flyted.contract.errors import HostFailure, NotFound
@@ -41,6 +42,13 @@ def opened(paths: Mapping[str, Path]) -> Iterator[dict[str, int]]:
     finally:
         for fd in fds.values():
             os.close(fd)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Yield an uploaded file, open for reading. Raise :class:`NotFound` if it is not there any more."""
+    with os.fdopen(_opened(path), "rb") as file:
+        yield file
 
 
 def _opened(path: Path) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from flyted.contract.app import MAX_LAYERS
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
 
-MAX_LAYERS = 64
 Layer = tuple[str, str, Mapping[str, Any]]
 """Its place in the image, for people; its kind; its content."""
 
