@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 60.0
 DRAIN_S = 10
-AT_ONCE = 256
+AT_ONCE = 1024
+"""More than HAProxy opens: it has the others wait, and uvicorn would refuse them, whoever they come from."""
 
 
 class _Server(uvicorn.Server):

@@ -19,11 +19,13 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flyted.contract.errors import FlytedError, InvalidInput
-from flyted.gateway.caller import Caller, bearer, enter, of_request, texts
+from flyted.contract.errors import Busy, FlytedError, InvalidInput
+from flyted.gateway.caller import Caller, bearer, caller, enter, of_request, texts
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply, plain, rpc_error
 from flyted.gateway.services.registry import OPEN, Services
+from flyted.gateway.slots import Slots
+from flyted.plan.crowd import Room
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 RPC = "/flyteidl2."
 UPLOAD = "/upload/"
+CALLS = Room(users=128, shared=256, of_a_user=128)
+"""Calls in progress, streams included. HAProxy keeps 512 connections to the gateway (plan/ingress/config.py)."""
 
 
 class Gateway:
@@ -39,6 +43,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._services = Services(parts)
+        self._calls = Slots(CALLS)
         self._callers: weakref.WeakSet[Caller] = weakref.WeakSet()
         self.busy = 0
         self.last = time.monotonic()
@@ -89,7 +94,10 @@ class Gateway:
             raise InvalidInput("an RPC is a POST")
         if service not in OPEN:
             await self._parts.daemon.whose(bearer(headers))
-        await self._services.answer(service, method, scope, headers, receive, reply)
+        if not self._calls.free(caller().uid):
+            raise Busy("you have too many calls to flyted in progress", hint="wait until some have ended")
+        async with self._calls.slot(caller().uid):
+            await self._services.answer(service, method, scope, headers, receive, reply)
 
     async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
         from flyted.gateway.pages.site import answer

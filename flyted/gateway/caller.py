@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flyted.base import tasks
-from flyted.contract.errors import InvalidInput, PermissionRefused, Unauthenticated
+from flyted.contract.errors import Busy, InvalidInput, PermissionRefused, Unauthenticated
 from flyted.contract.names import GATEWAY_HOST, at_port
 from flyted.contract.token import valid_shape
+
+T = TypeVar("T")
 
 _HELP = "run: flytectl config init; the flyte command then gets its tokens from `flytectl token`"
 
@@ -29,6 +31,7 @@ class Caller:
     user: str = ""
     uid: int = -1
     rights: frozenset[str] = frozenset()
+    held: int = 0  # bytes of memory that its message takes
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     receive: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
 
@@ -52,6 +55,16 @@ class Caller:
             await self.gone.wait()
         finally:
             await tasks.end(listening)
+
+    async def until_left(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what ``work`` returns. If the client leaves before, cancel it and raise :class:`Busy`.
+
+        Only for a call whose whole message has been read.
+        """
+        try:
+            return await tasks.until(self.left(), work)
+        except tasks.Left:
+            raise Busy("the client disconnected before this was done") from None
 
     async def _listen(self) -> None:
         while self.receive is not None and not self.gone.is_set():

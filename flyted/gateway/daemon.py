@@ -94,6 +94,7 @@ async def _exchange(
             return answer
         if on_event is not None:
             on_event(event_of(answer))
+        await asyncio.sleep(0)  # what has come already is read without a pause: others have their turn, too
 
 
 async def _exactly(conn: socket.socket, size: int) -> bytes:

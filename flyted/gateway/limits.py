@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-MESSAGE_BYTES = 4 << 20
-"""The limit of a message. A secret's value is at most 512 KiB; apps with many variables are the largest messages."""
+MESSAGE_BYTES = 1 << 20
+"""The limit of a message. The largest is a secret's value of 512 KiB, a third more in JSON."""
+GROWN = 36
+"""Bytes that one byte of a message may take once it is decoded: an empty message in a list is two bytes long."""
+_GZIP_MEMBERS = 16
 
 
 class BoundedGzip:
@@ -39,10 +43,13 @@ class BoundedGzip:
 
 
 class StrictCodec:
-    """A codec of connectrpc that reports a failure as the client's, without the parser's text."""
+    """A codec of connectrpc that reports a failure as the client's, without the parser's text.
 
-    def __init__(self, codec: Any) -> None:
-        self._codec = codec
+    ``hold`` is called with the bytes of memory that a message may take, before it is decoded.
+    """
+
+    def __init__(self, codec: Any, hold: Callable[[int], None]) -> None:
+        self._codec, self._hold = codec, hold
 
     def name(self) -> str:
         """Return the codec's name in the content type."""
@@ -53,7 +60,11 @@ class StrictCodec:
         return bytes(self._codec.encode(message))
 
     def decode(self, data: Any, message: Any) -> Any:
-        """Decode a message. Raise a ConnectError ``invalid_argument`` if it cannot be read."""
+        """Decode a message.
+
+        Raise a ConnectError ``invalid_argument`` if it cannot be read, and what ``hold`` raises.
+        """
+        self._hold(GROWN * len(data))
         try:
             return self._codec.decode(data, message)
         except Exception:  # noqa: BLE001  whatever a parser may raise
@@ -63,11 +74,14 @@ class StrictCodec:
 def inflate(data: bytes, limit: int) -> bytes:
     """Return the content of gzip ``data``, of one member or several.
 
-    Raise OverflowError if it is longer than ``limit`` bytes, zlib.error if it is not gzip, EOFError if it is cut off.
+    Raise OverflowError if it is longer than ``limit`` bytes, zlib.error if it is not gzip, EOFError if it is cut off
+    or has too many members: each copies what is left of the data.
     """
     found = bytearray()
-    left = data
+    left, members = data, 0
     while left:
+        if (members := members + 1) > _GZIP_MEMBERS:
+            raise EOFError
         unpack = zlib.decompressobj(wbits=31)
         found += unpack.decompress(left, limit + 1 - len(found))
         if len(found) > limit:

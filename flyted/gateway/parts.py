@@ -13,6 +13,11 @@ from flyted.gateway.files.signing import Signer
 from flyted.gateway.files.uploads import Uploads
 from flyted.gateway.idl.specs import Specs
 from flyted.gateway.services.jobs import Jobs
+from flyted.gateway.slots import Slots
+from flyted.plan.crowd import Room
+
+READING = Room(users=2, shared=0, of_a_user=1)
+"""Uploaded files that are read at a time: the code of a bundle takes up to 350 MiB of memory."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Parts:
     recipes: Recipes
     specs: Specs
     jobs: Jobs
+    reading: Slots
 
 
 def make(state: Path, daemon: Daemon) -> Parts:
@@ -39,4 +45,5 @@ def make(state: Path, daemon: Daemon) -> Parts:
         recipes=Recipes(state / "recipes", folders),
         specs=Specs(state / "specs"),
         jobs=Jobs(daemon, state / "runs"),
+        reading=Slots(READING),
     )

@@ -1,4 +1,4 @@
-"""Bounds what the gateway does for many users at once; they share slots as they do in flyted (plan/crowd.py)."""
+"""Bounds what the gateway does for many users at once; they share it as they do in flyted (plan/crowd.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from flyted.plan.crowd import Room, may_have, next_of
+from flyted.plan.crowd import Room, may_have, may_hold, next_of
 
 
 class Slots:
@@ -53,3 +53,24 @@ class Slots:
             user, turn = self._waiting.pop(index)
             self._taken[user] = self._taken.get(user, 0) + 1
             turn.set_result(None)
+
+
+class Memory:
+    """The bytes of memory that requests take, shared by their users as in flyted. ``most``: of all together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[int, int] = {}
+
+    def hold(self, user: int, size: int) -> bool:
+        """Count ``size`` more bytes for the user, and return True; count nothing, and return False, for too much."""
+        if not may_hold(self._held, user, size, self._most):
+            return False
+        self._held[user] = self._held.get(user, 0) + size
+        return True
+
+    def release(self, user: int, size: int) -> None:
+        """Count ``size`` bytes less for the user."""
+        left = self._held.pop(user, 0) - size
+        if left:
+            self._held[user] = left

@@ -128,7 +128,8 @@ class Running:
 
     async def _serve(self) -> None:
         self.parts = make(self.state, Daemon(self.flyted.path))
-        self.server = server_of(Gateway(self.parts))
+        self.app = Gateway(self.parts)
+        self.server = server_of(self.app)
         asyncio.get_running_loop().call_later(0, self._ready.set)
         await self.server.serve(sockets=[self.listener])
 

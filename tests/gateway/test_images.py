@@ -86,6 +86,14 @@ def proxy(gateway: Running) -> Any:
 
 def create(gateway: Running, **inputs: str) -> Any:
     """The run that the SDK would start with these inputs, uploaded as it does."""
+    request = create_request(**inputs)
+    uploaded = ask(proxy(gateway).upload_inputs, data.UploadInputsRequest(inputs=request.inputs))
+    request.offloaded_input_data.CopyFrom(uploaded.offloaded_input_data)
+    return ask(run_service(gateway).create_run, request).run.action
+
+
+def create_request(**inputs: str) -> runs.CreateRunRequest:
+    """The request for a run, with its inputs in it."""
     literals = [
         common_pb2.NamedLiteral(
             name=name,
@@ -95,12 +103,10 @@ def create(gateway: Running, **inputs: str) -> Any:
         )
         for name, value in inputs.items()
     ]
-    uploaded = ask(proxy(gateway).upload_inputs, data.UploadInputsRequest(inputs=common_pb2.Inputs(literals=literals)))
-    request = runs.CreateRunRequest(
+    return runs.CreateRunRequest(
         project_id=WHERE, task_id=task_definition.TaskIdentifier(name="build-image"),
-        offloaded_input_data=uploaded.offloaded_input_data,
+        inputs=common_pb2.Inputs(literals=literals),
     )  # fmt: skip
-    return ask(run_service(gateway).create_run, request).run.action
 
 
 def building(gateway: Running, end: dict[str, Any] | FlytedError = BUILT) -> threading.Event:

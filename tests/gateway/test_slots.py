@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from flyted.contract import wire
+from flyted.contract.answers.machine import Done
 from flyted.daemon.api.control import MAX_API
-from flyted.gateway.daemon import LONG, SHORT
+from flyted.gateway.caller import Caller, enter
+from flyted.gateway.daemon import LONG, SHORT, Daemon
 from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
@@ -100,3 +104,35 @@ def test_who_leaves_while_waiting_takes_nothing_along() -> None:
 def test_flyted_has_a_connection_for_each_of_the_gateways_places() -> None:
     """Otherwise who got a place here is refused there."""
     assert LONG.most + SHORT.most <= MAX_API
+
+
+def test_a_build_that_never_stops_to_print_leaves_others_their_turn(tmp_path: Path) -> None:
+    """Its lines wait in the socket, and reading them takes no pause of itself."""
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = wire.encode({"event": {"kind": "build", "text": "x"}})
+        writer.write(line * 500 + wire.encode({"result": {}}))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def scene() -> None:
+        enter(Caller())
+        server = await asyncio.start_unix_server(talk, tmp_path / "socket")
+        turns, heard = 0, set()
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        daemon = Daemon(tmp_path / "socket")
+        await daemon.call(Done, "image.build", on_event=lambda _event: heard.add(turns))
+        task.cancel()
+        server.close()
+        await server.wait_closed()
+        assert len(heard) == 500
+
+    asyncio.run(scene())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 from connectrpc.request import RequestContext
@@ -21,7 +21,7 @@ from flyted.base import tasks
 from flyted.contract.answers.apps import AppList, AppStatus, Described
 from flyted.contract.answers.events import Accepted
 from flyted.contract.app import to_dict
-from flyted.contract.errors import Busy, FlytedError, HostFailure, NotFound, SecretNotFound, Unsupported
+from flyted.contract.errors import FlytedError, HostFailure, NotFound, SecretNotFound, Unsupported
 from flyted.contract.names import AppKey
 from flyted.gateway.caller import caller
 from flyted.gateway.errors import one_text
@@ -112,7 +112,7 @@ class Apps(AppService):
         """
         key = key_of(request.app_id)
         args = {**_args(key), "keep_data": True}
-        await _while_there(self._parts.daemon.call(AppStatus, "app.delete", args, token=caller().token))
+        await caller().until_left(self._parts.daemon.call(AppStatus, "app.delete", args, token=caller().token))
         self._parts.jobs.drop(key)
         self._parts.specs.forget(key)
         return pb.DeleteResponse()
@@ -137,7 +137,8 @@ class Apps(AppService):
         key = key_of(app.metadata.id)
         spec, bundles = described(app, self._parts.recipes, self._parts.blobs)
         if spec.bundle:
-            spec = await asyncio.to_thread(looked_through, spec, bundles[spec.bundle])
+            async with self._parts.reading.slot(caller().uid):
+                spec = await asyncio.to_thread(looked_through, spec, bundles[spec.bundle])
         kept = definition.App(metadata=app.metadata, spec=app.spec)
         kept.spec.ingress.SetInParent()
         kept.spec.creator.user.id.subject = caller().user
@@ -257,14 +258,6 @@ def _same(one: definition.Spec, other: definition.Spec) -> bool:
         copy.ingress.SetInParent()
         pair.append(copy)
     return bool(pair[0] == pair[1])
-
-
-async def _while_there(call: Coroutine[Any, Any, Any]) -> None:
-    """Wait for a call of flyted's. If the client leaves, cancel the call and raise :class:`Busy`."""
-    try:
-        await tasks.until(caller().left(), call)
-    except tasks.Left:
-        raise Busy("the client disconnected before this was done") from None
 
 
 async def _pause(deploy: Deploy | None) -> None:

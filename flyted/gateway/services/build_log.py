@@ -32,9 +32,8 @@ async def followed(parts: Parts, name: str) -> AsyncIterator[pb.TailLogsResponse
             yield answer
         if news is None:
             break
-        if run.said > seen or run.phase != "running":
-            continue  # it went on while the client read
-        await caller().while_there(news.wait(QUIET_S))
+        if run.said == seen and run.phase == "running":  # else it went on while the client read
+            await caller().while_there(news.wait(QUIET_S))
         if caller().gone.is_set():
             return
         if time.monotonic() - checked >= QUIET_S:
@@ -56,11 +55,6 @@ def _answers(found: list[tuple[float, str]], whose: lines.LogLineOriginator) -> 
 
 def _lines(found: Iterable[tuple[float, str]], whose: lines.LogLineOriginator) -> Iterator[lines.LogLine]:
     for when, text in found:
-        line = lines.LogLine(message=f"{_safe(text)}\n", originator=whose)  # the SDK adds no end of line
+        line = lines.LogLine(message=f"{text}\n", originator=whose)  # the SDK adds no end of line
         line.timestamp.FromMicroseconds(int(when * 1_000_000))
         yield line
-
-
-def _safe(text: str) -> str:
-    """Return a line so that no character of it can move a terminal's cursor: the SDK prints it as it is."""
-    return "".join(char if char.isprintable() else " " for char in text.expandtabs())

@@ -25,15 +25,17 @@ from flyted.contract.names import AppKey, printable
 from flyted.gateway.daemon import Daemon
 from flyted.gateway.errors import FAULT, one_text
 from flyted.gateway.files.whole import oldest, opened, replace
+from flyted.gateway.harmless import harmless
 
 log = logging.getLogger(__name__)
 
 DEPLOY_WAIT_S = 90.0
 """Seconds that a deploy waits for another one of the same app before its client gets an error."""
 FAILURE_SHOWN_S = 600.0
-RUNS = 200
-LINES = 1000
-"""Lines of a build's output that are kept."""
+RUNS, FEW = 200, 20
+"""Builds that are kept, and of those that have ended how many without a file."""
+LINES, CHARACTERS = 1000, 256 << 10
+"""The last lines of a build's output that are kept, and the most characters of them together."""
 _RUN = re.compile(r"r[0-9a-f]{19}")
 GONE = "the gateway was restarted during this build; serve the app again; finished steps are kept"
 
@@ -84,7 +86,7 @@ class Run:
 
     ``phase`` is running, succeeded, failed or aborted; ``target`` is the image's name, ``image`` its address once it
     is built. ``begun`` and ``ended`` are seconds since 1970; ``ended`` is 0 while the build runs. ``output``: the last
-    :data:`LINES` of its ``said`` lines, each after its time.
+    :data:`LINES` of its ``said`` lines, each after its time; ``size``: their characters.
     """
 
     name: str
@@ -97,13 +99,17 @@ class Run:
     error: str = ""
     ended: float = 0.0
     said: int = 0
+    size: int = 0
     output: list[tuple[float, str]] = field(default_factory=list)
 
     def hear(self, text: str) -> None:
-        """Add a line to the output."""
+        """Add a line to the output, in a form that is safe to print."""
+        line = harmless(text)
         self.said += 1
-        self.output.append((time.time(), text))
-        del self.output[:-LINES]
+        self.size += len(line)
+        self.output.append((time.time(), line))
+        while len(self.output) > LINES or self.size > CHARACTERS:
+            self.size -= len(self.output.pop(0)[1])
 
     def since(self, seen: int) -> list[tuple[float, str]]:
         """Return what is kept of the lines after the first ``seen``."""
@@ -111,14 +117,14 @@ class Run:
 
 
 class Jobs:
-    """All deploys and builds. Deploys are in memory; builds are also files, since their pages outlive the process."""
+    """All deploys and builds. What runs is in memory; each build is also a file, and only that when it has ended."""
 
     def __init__(self, daemon: Daemon, folder: Path) -> None:
         self._daemon = daemon
         self._folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)
         self._deploys: dict[AppKey, Deploy] = {}
-        self._runs: dict[str, tuple[Run, News]] = {}
+        self._runs: dict[str, tuple[Run, News]] = {}  # those that run, and ended ones without a file
         self._building: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -197,22 +203,29 @@ class Jobs:
 
     async def build(
         self, project: str, domain: str, target: str, image: dict[str, Any], bundles: Mapping[str, Path], token: str,
-        done: Callable[[str], str],
+        done: Callable[[str], str], note: str = "",
     ) -> Run:  # fmt: skip
-        """Begin to build an image, and return when flyted has accepted its recipe.
+        """Begin to build an image, and return when flyted has accepted its recipe. Cancelled before that, end it.
 
         ``bundles``: files with what the image copies, by their SHA-256. ``done`` is called with flyted's hash of the
-        image when it is built, and returns its address; if it raises, the run has failed. Raise the error with which
-        flyted refuses the recipe.
+        image when it is built, and returns its address; if it raises, the run has failed. ``note``: the first line of
+        the output. Raise the error with which flyted refuses the recipe.
         """
         run = Run(f"r{secrets.token_hex(10)[:19]}", project, domain, target, time.time())
+        if note:
+            run.hear(note)
         news = News()
         refused: list[FlytedError] = []
         task = self._start(self._build(run, news, image, bundles, token, refused, done))
         self._building[run.name] = task
         task.add_done_callback(lambda _task: self._building.pop(run.name))
-        while run.name not in self._runs and run.phase == "running":
-            await news.wait(3600)
+        try:
+            while run.name not in self._runs and run.phase == "running":
+                await news.wait(3600)
+        except asyncio.CancelledError:
+            if run.name not in self._runs:  # else its client may have heard of it
+                task.cancel()
+            raise
         if refused:
             raise refused[0]
         return run
@@ -258,8 +271,8 @@ class Jobs:
             run.ended = run.begun + time.monotonic() - started
             if run.phase == "running":
                 run.phase, run.error = "failed", GONE
-            if not refused:
-                self._write(run)
+            if run.name in self._runs and self._write(run):
+                del self._runs[run.name]
             news.tell()
 
     def abort(self, name: str, reason: str) -> None:
@@ -294,12 +307,18 @@ class Jobs:
         found = self._runs.get(name)
         return found[1] if found and found[0].phase == "running" else None
 
-    def _write(self, run: Run) -> None:
-        with contextlib.suppress(OSError):  # only the page is lost
+    def _write(self, run: Run) -> bool:
+        """Store a build, and delete the oldest ones beyond ``RUNS``. Return False if that fails."""
+        try:
             replace(self._folder / run.name, json.dumps(asdict(run)).encode())
             for path in oldest(self._folder, RUNS):
                 path.unlink(missing_ok=True)
-                self._runs.pop(path.name, None)
+        except OSError:
+            log.warning("the output of image build %s is not stored", run.name, exc_info=True)
+            for name in [name for name, (kept, _) in self._runs.items() if kept.phase != "running"][:-FEW]:
+                del self._runs[name]
+            return False
+        return True
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = tasks.begin(work)

@@ -7,15 +7,19 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from flyted.contract.errors import Busy
 from flyted.contract.names import printable
 from flyted.gateway.caller import caller
 from flyted.gateway.parts import Parts
 from flyted.gateway.reply import Reply, connect_error
+from flyted.gateway.slots import Memory
 
 log = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
+MEMORY = 192 << 20
+"""Bytes that the messages of all calls together may take (the unit's MemoryMax=)."""
 OPEN = frozenset({"flyteidl2.auth.AuthMetadataService"})
 """Services for clients that have no token yet."""
 
@@ -43,6 +47,7 @@ class Services:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._memory = Memory(MEMORY)
         self._made: dict[str, Any] = {}
         self._methods: dict[str, frozenset[str]] = {}
 
@@ -72,20 +77,31 @@ class Services:
             )
             return
         if service not in self._made:
-            self._made[service], self._methods[service] = _make(service, self._parts)
+            self._made[service], self._methods[service] = _make(service, self._parts, self._hold)
         if method not in self._methods[service]:
             await connect_error(reply, "unimplemented", not_offered(service, method))
             return
         try:
-            await self._made[service](scope, _bounded(receive), reply)
+            await self._made[service](scope, _bounded(receive, self._hold), reply)
         except Exception:
             # connectrpc has answered, and raises an unexpected exception once more
             log.exception("%s/%s failed", service, printable(method))
             if not reply.started:
                 raise
+        finally:
+            self._memory.release(caller().uid, caller().held)
+
+    def _hold(self, size: int) -> None:
+        """Count memory that the caller's message takes until it is answered. Raise a ConnectError for too much."""
+        from flyted.gateway.errors import connect_error as error_of
+
+        who = caller()
+        if not self._memory.hold(who.uid, size):
+            raise error_of(Busy("your open calls to flyted are too large in total", hint="try again later"))
+        who.held += size
 
 
-def _make(service: str, parts: Parts) -> tuple[Any, frozenset[str]]:
+def _make(service: str, parts: Parts, hold: Callable[[int], None]) -> tuple[Any, frozenset[str]]:
     """Make a service, and return it with the names of its methods."""
     from connectrpc.codec import proto_binary_codec, proto_json_codec
 
@@ -97,15 +113,16 @@ def _make(service: str, parts: Parts) -> tuple[Any, frozenset[str]]:
     maker = getattr(importlib.import_module(generated), f"{service.rpartition('.')[2]}ASGIApplication")
     made = maker(handler, interceptors=[Translate()], read_max_bytes=MESSAGE_BYTES, compressions=[BoundedGzip()])
     # the generated constructor takes no codecs; the vendored version is pinned, and a test sends garbage
-    made._codecs = {codec.name(): StrictCodec(codec) for codec in (proto_binary_codec(), proto_json_codec())}  # noqa: SLF001
+    made._codecs = {codec.name(): StrictCodec(codec, hold) for codec in (proto_binary_codec(), proto_json_codec())}  # noqa: SLF001
     # to a method that only a newer SDK has, connectrpc would answer 404 without a text
     return made, frozenset(path.rpartition("/")[2] for path in made._endpoints(handler))  # noqa: SLF001
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, hold: Callable[[int], None]) -> Receive:
     """Return ``receive`` with a limit on the body, whose length may not be announced, and note a disconnect.
 
-    It raises a ConnectError ``resource_exhausted`` beyond the limit, and sets ``gone`` of the caller at a disconnect.
+    It raises a ConnectError ``resource_exhausted`` beyond the limit, calls ``hold`` with the bytes that come, and sets
+    ``gone`` of the caller at a disconnect.
     """
     from flyted.gateway.limits import MESSAGE_BYTES, too_large
 
@@ -117,9 +134,11 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.disconnect":
             who.gone.set()
-        left -= len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        left -= size
         if left < 0:
             raise too_large()
+        hold(size)
         return message
 
     who.receive = bounded

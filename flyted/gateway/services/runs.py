@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from connectrpc.request import RequestContext
 from flyteidl2.common import identifier_pb2, phase_pb2
@@ -23,6 +24,7 @@ from flyteidl2.workflow import run_definition_pb2 as definition
 from flyteidl2.workflow import run_service_pb2 as pb
 from flyteidl2.workflow.run_service_connect import RunService
 
+from flyted.base import tasks
 from flyted.contract.errors import BuildFailed, InvalidInput, NotFound, Unsupported
 from flyted.contract.names import printable
 from flyted.contract.version import VERSION
@@ -34,8 +36,6 @@ from flyted.gateway.parts import Parts
 from flyted.gateway.services.data import inputs_of
 from flyted.gateway.services.jobs import Run
 from flyted.gateway.services.tasks import BUILD, check, spec_of
-from flyted.gateway.slots import Slots
-from flyted.plan.crowd import Room
 
 STREAM_S = 600.0
 PHASES = {
@@ -46,23 +46,22 @@ PHASES = {
 }
 
 
-READING = Room(users=2, shared=0, of_a_user=1)
-"""Contexts of builds that are read at a time."""
-
-
 class Runs(RunService):
     """The handlers of RunService."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._reading = Slots(READING)
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
         """Begin a build, and answer when flyted has accepted its recipe. Of the same recipe flyted makes one build.
 
-        Raise :class:`NotFound` for a run of any other task, :class:`InvalidInput` or :class:`Unsupported` for inputs
-        that are not a build's, and the error with which flyted refuses the recipe.
+        A client that leaves before that gives its place to others; later, the build continues without it.
+
+        Raise :class:`NotFound` for a run of any other task, :class:`PermissionRefused` for a caller who may not build,
+        :class:`InvalidInput` or :class:`Unsupported` for inputs that are not a build's, and the error with which
+        flyted refuses the recipe.
         """
+        may_operate()  # before files are read and stored; flyted checks it again
         if request.WhichOneof("task") == "task_id":
             check(request.task_id.name)
         else:
@@ -71,7 +70,8 @@ class Runs(RunService):
         if request.HasField("offloaded_input_data"):
             inputs = inputs_of(request.offloaded_input_data.uri)
         secrets = request.task_spec.task_template.security_context.secrets
-        run = await self._build(request.project_id, _texts(inputs), [(each.group, each.key) for each in secrets])
+        build = self._build(request.project_id, _texts(inputs), [(each.group, each.key) for each in secrets])
+        run = await caller().until_left(build)
         action = definition.Action(id=_action(run), status=_status(run))
         return pb.CreateRunResponse(run=definition.Run(action=action))
 
@@ -79,18 +79,22 @@ class Runs(RunService):
         self, where: identifier_pb2.ProjectIdentifier, given: dict[str, str], secrets: list[tuple[str, str]]
     ) -> Run:
         name = checked(given.get("target_image", ""))
-        spec = self._file(where, given.get("spec", ""))
-        context = self._file(where, given["context"]) if given.get("context") else None
-        async with self._reading.slot(caller().uid):
-            image = await asyncio.to_thread(image_of, spec, context, self._parts.folders)
+        try:
+            image = await self._image(where, given)
+        except NotFound as error:
+            raise Unsupported(error.message, hint="serve again") from error
         add_login(image, secrets)
         sent = self._parts.recipes.bundles(image)
-        run = await self._parts.jobs.build(
-            where.name, where.domain, name, image, sent, caller().token, lambda built: self._done(name, image, built)
-        )
-        if note := login_note(image):
-            run.hear(note)
-        return run
+        return await self._parts.jobs.build(
+            where.name, where.domain, name, image, sent, caller().token, lambda built: self._done(name, image, built),
+            login_note(image),
+        )  # fmt: skip
+
+    async def _image(self, where: identifier_pb2.ProjectIdentifier, given: dict[str, str]) -> dict[str, Any]:
+        async with self._parts.reading.slot(caller().uid):  # before the files are looked for: it may take long
+            spec = self._file(where, given.get("spec", ""))
+            context = self._file(where, given["context"]) if given.get("context") else None
+            return await tasks.whole(asyncio.to_thread(image_of, spec, context, self._parts.folders))
 
     def _done(self, name: str, image: dict[str, object], built: str) -> str:
         self._parts.recipes.keep(name, image, built)
@@ -100,10 +104,7 @@ class Runs(RunService):
         place = place_of(url)
         if (place.project, place.domain) != (where.name, where.domain):
             raise InvalidInput("this file was uploaded for another project or domain")
-        try:
-            return self._parts.blobs.find(place).path
-        except NotFound as error:
-            raise Unsupported(f"{place.filename} was not uploaded", hint="serve again") from error
+        return self._parts.blobs.find(place).path
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: RequestContext) -> pb.AbortRunResponse:
         """Cancel a build: flyted calls it off unless somebody else waits for it. One that has ended stays as it is.
