@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 60.0
 DRAIN_S = 10
-AT_ONCE = 1024
-"""More than HAProxy opens: it has the others wait, and uvicorn would refuse them, whoever they come from."""
+AT_ONCE = 8192
+"""More than HAProxy opens (plan/ingress/config.py): beyond this uvicorn refuses calls, whoever they come from."""
 
 
 class _Server(uvicorn.Server):

@@ -34,7 +34,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 RPC = "/flyteidl2."
 UPLOAD = "/upload/"
 CALLS = Room(users=128, shared=256, of_a_user=128)
-"""Calls in progress, streams included. HAProxy keeps 512 connections to the gateway (plan/ingress/config.py)."""
+"""Calls in progress, streams included."""
 
 
 class Gateway:

@@ -1,19 +1,22 @@
-"""Image builds of the stock `flyte` whose gateway is killed, and whose user has had enough."""
+"""Image builds of the stock `flyte` whose gateway is killed, and whose user has had enough; calls that never end."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.machine.kit.gateway import pid
+from tests.machine.kit.gateway import pid, rpc, token
 from tests.machine.kit.pypi_flyte import flyte, prepare
-from tests.machine.kit.users import give, may_serve, until
+from tests.machine.kit.users import AUTHORITY, give, may_serve, until
 from tests.machine.test_gateway_images import APP, command
 
 RUN = time.time_ns()
@@ -60,3 +63,20 @@ def test_a_build_whose_client_is_interrupted(build: subprocess.Popen[str]) -> No
     (run,) = set(re.findall(r"/runs/(r[0-9a-f]{19})", said))
     assert steps("stock-ends-interrupted")
     flyte("abort", "run", run)
+
+
+def test_calls_that_never_end_hold_no_place() -> None:
+    """600 requests without a token whose clients send one byte of a thousand: others are answered at once.
+
+    HAProxy once had 512 connections to the gateway, and counted those whose answer had been sent already.
+    """
+    path = "/flyteidl2.workflow.RunService/CreateRun"
+    head = f"POST {path} HTTP/1.1\r\nHost: flyted.localhost\r\nContent-Type: application/proto\r\n"
+    trust = ssl.create_default_context(cafile=str(AUTHORITY))
+    with ExitStack() as open_:
+        for _ in range(600):
+            plain = open_.enter_context(socket.create_connection(("127.0.0.1", 443)))
+            client = open_.enter_context(trust.wrap_socket(plain, server_hostname="flyted.localhost"))
+            client.sendall(f"{head}Content-Length: 1000\r\n\r\nx".encode())
+        status, _ = rpc("-H", f"Authorization: Bearer {token()}", "--max-time", "20")
+    assert status == 200

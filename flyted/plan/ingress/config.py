@@ -219,7 +219,8 @@ if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ }
     http-response set-header X-Content-Type-Options nosniff
     http-response set-header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" \
 unless { res.fhdr(content-security-policy) -m found }
-    server gateway unix@@GATEWAY_SOCKET@ maxconn 512
+    # no maxconn: a client that does not send what it has announced would hold a place even after the answer
+    server gateway unix@@GATEWAY_SOCKET@
 
 backend @BACKEND@
 @APP_ERRORS@
