@@ -42,6 +42,7 @@ def domain_text(found: DomainStatus) -> str:
     facts = {
         "Domain": found.domain,
         "URLs": f"https://APP.{found.domain}" + (" (shown as the apps' URL)" if found.shown else ""),
+        "Redirects": f"to https://APP.{found.redirect}" if found.redirect else "",
         "API": f"https://{found.api}{found.port}" if found.api else "",
         "Certificate": kinds.get(found.certificate, found.certificate),
         "SHA-256": found.fingerprint,

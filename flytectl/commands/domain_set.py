@@ -33,9 +33,14 @@ if TYPE_CHECKING:
 @click.option(
     "--api/--no-api", default=None, help="Serve flyted's API at flyted.DOMAIN, for flyte on other machines [no]."
 )
+@click.option("--redirect-to", metavar="OTHER", help="Send clients of APP.DOMAIN to APP.OTHER.")
+@click.option("--no-redirect", is_flag=True, help="Serve the apps there again.")
 @yes_option
 @as_json
-def set_(domain: str, *, own_ca: bool, api: bool | None, yes: bool, json_: bool, **acme: Any) -> int:
+def set_(
+    domain: str, *, own_ca: bool, api: bool | None, redirect_to: str | None, no_redirect: bool, yes: bool,
+    json_: bool, **acme: Any,
+) -> int:  # fmt: skip
     """Serve all apps at APP.DOMAIN too.
 
     With --email, each app gets a certificate of Let's Encrypt that every client trusts. *.DOMAIN has to lead to this
@@ -43,6 +48,9 @@ def set_(domain: str, *, own_ca: bool, api: bool | None, yes: bool, json_: bool,
 
     With --own-ca, this machine signs: clients have to trust its authority once, flytectl ca show DOMAIN. For a
     certificate of your own, use 'domain cert'.
+
+    With --redirect-to, clients of a domain that is served go to the same apps at another one that is. Its certificates
+    are kept and renewed until 'domain rm'.
 
     With --api alone, a domain keeps its certificate. To set up the other machine: flytectl config init
     --for-other-machine NAME.
@@ -54,6 +62,11 @@ def set_(domain: str, *, own_ca: bool, api: bool | None, yes: bool, json_: bool,
     given = sorted(option for option, value in acme.items() if value)
     if own_ca and given:
         raise click.UsageError("with --own-ca no certificate is ordered: the other options make no sense")
+    if redirect_to or no_redirect:
+        if own_ca or given or api is not None or (redirect_to and no_redirect):
+            raise click.UsageError("--redirect-to and --no-redirect go with no other option")
+        to = domain_name(redirect_to) if redirect_to else ""
+        return _redirected(call(DomainStatus, "domain.redirect", {"domain": name, "to": to}), json_=json_)
     alone = api is not None and not own_ca and not given
     if not alone and not own_ca and not acme["email"]:
         raise click.UsageError("say where the certificate comes from: --email ADDRESS or --own-ca, or 'domain cert'")
@@ -165,6 +178,18 @@ def _shown(done: DomainStatus, *, json_: bool, only_api: bool = False) -> int:
         say(f"flyted's API is served at {done.domain} no more")
     for line in (*([] if only_api else _next(done)), *_next_of_api(done)):
         say(line)
+    return 0
+
+
+def _redirected(done: DomainStatus, *, json_: bool) -> int:
+    """Print where clients of a domain go now."""
+    from flytectl import render
+
+    if json_:
+        out(render.to_json(done))
+        return 0
+    where = f"redirects to https://APP.{render.safe(done.redirect)}" if done.redirect else "is served"
+    say(f"https://APP.{render.safe(done.domain)} {where} now")
     return 0
 
 

@@ -77,7 +77,8 @@ CREATE TABLE certificate_issued (
     why TEXT NOT NULL, hint TEXT NOT NULL
 ) STRICT;
 """
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED)
+_REDIRECT = "ALTER TABLE site ADD COLUMN redirect TEXT NOT NULL DEFAULT '';"
+FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED, _REDIRECT)
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -29,8 +29,8 @@ class Sites:
         with self._database.transaction():
             acme = json.dumps(asdict(site.acme)) if site.acme is not None else ""
             self._database.execute(
-                "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?, ?)",
-                (site.domain, site.certificate, site.created_at, acme, site.api),
+                "INSERT OR REPLACE INTO site VALUES (?, ?, ?, ?, ?, ?)",
+                (site.domain, site.certificate, site.created_at, acme, site.api, site.redirect),
             )
         self._all = self._read()
 
@@ -42,10 +42,17 @@ class Sites:
 
     def _read(self) -> tuple[Site, ...]:
         rows = self._database.rows(
-            "SELECT domain, certificate, created_at, acme, api FROM site ORDER BY created_at, domain"
+            "SELECT domain, certificate, created_at, acme, api, redirect FROM site ORDER BY created_at, domain"
         )
         with self._database.entries():
             return tuple(
-                Site(domain, certificate, created_at, AcmeSettings(**json.loads(acme)) if acme else None, bool(api))
-                for domain, certificate, created_at, acme, api in rows
+                Site(
+                    domain,
+                    certificate,
+                    created_at,
+                    AcmeSettings(**json.loads(acme)) if acme else None,
+                    bool(api),
+                    redirect,
+                )
+                for domain, certificate, created_at, acme, api, redirect in rows
             )

@@ -38,7 +38,7 @@ from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.names import others
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.ports import listeners
-from flyted.plan.ingress.sites import apis, authorities, domains
+from flyted.plan.ingress.sites import apis, authorities, domains, redirects
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
 from flyted.plan.overdue import ending
 from flyted.plan.unit_index import UnitFact
@@ -103,7 +103,7 @@ def reconcile(
     ingress = IngressState(
         servers=draft.servers, hosts=draft.hosts, timeouts_ms=draft.timeouts_ms, unavailable=draft.unavailable,
         domains=domains(facts.sites, base_domain), names={**draft.names, **apis(facts.sites)},
-        challenges=facts.challenges, authorities=authorities(facts.sites),
+        challenges=facts.challenges, authorities=authorities(facts.sites), redirects=redirects(facts.sites),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
     )  # fmt: skip
     return Plan(

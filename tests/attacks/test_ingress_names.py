@@ -19,7 +19,7 @@ from tests.host.haproxy import A, B, Machine, needs_haproxy
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
-SITE = "apps.example.org"
+SITE, OLD = "apps.example.org", "old.example.org"
 OPEN, GUARDED, RESTRICTED = f"a.{SITE}", f"b.{SITE}", f"c.{SITE}"
 API, HOUSE = "flyted.apps.example.net", "flyted.box.lan"
 EVERY, ONE = (token.new(bytes([number]) * token.RANDOM_BYTES) for number in (1, 2))
@@ -36,7 +36,8 @@ def box(tmp_path: Path) -> Iterator[Machine]:
     hosts = {f"{letter}.apps.localhost": f"{letter}-r1-0" for letter in "abc"}
     state = IngressState(
         servers=servers, hosts=hosts, guarded={B: "b"}, restricted={"c.apps.localhost": "c"},
-        open_paths=keys("c.apps.localhost", ["/v1"]), domains={SITE: "apps.localhost"},
+        open_paths=keys("c.apps.localhost", ["/v1"]), domains={SITE: "apps.localhost", OLD: "apps.localhost"},
+        redirects={OLD: SITE},
         names={"chat.example.org": B, "www.example.org": A, API: GATEWAY_HOST}, authorities={HOUSE: "box.lan"},
     )  # fmt: skip
     try:
@@ -102,6 +103,24 @@ def test_a_browser_is_not_sent_to_a_name_that_means_its_own_machine(box: Machine
     status, head, _ = ask(box, GUARDED, headers=HTML)
     assert status == 401
     assert "location" not in head.lower()
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/x?a=b&c=%2e", "//evil.org/x", "/\\evil.org", f"{OWN_PATH}login"])
+@pytest.mark.parametrize("letter", "abc")
+def test_a_domain_that_has_moved_leads_to_the_new_one(box: Machine, letter: str, path: str) -> None:
+    """For every app, with path and query; no request reaches an app, and no token is asked for or shown."""
+    for port in ("", ":8443"):
+        status, head, _ = ask(box, f"{letter}.{OLD}{port}", path, f"Authorization: Bearer {EVERY}\r\n")
+        assert status == 308
+        assert f"location: https://{letter}.{SITE}{port}{path}\r\n".lower() in f"{head}\r\n".lower()
+        assert EVERY not in head
+    assert all(app.seen == [] for app in box._apps)
+
+
+@pytest.mark.parametrize("host", [f"d.{OLD}", OLD, f"x.a.{OLD}", f"a.{OLD}.evil.org"])
+def test_what_is_no_apps_name_leads_nowhere(box: Machine, host: str) -> None:
+    """Also at a domain that has moved."""
+    assert ask(box, host)[0] == 421
 
 
 def test_closed_paths_are_closed_at_every_name(box: Machine) -> None:

@@ -273,7 +273,7 @@ def test_only_root_at_this_machine_changes_domains(machine: Machine) -> None:
     """Everybody who may operate apps may look."""
     rows = machine.domains.verbs()
     assert {name for name, row in rows.items() if row.right is Right.ADMIN} == {
-        "domain.set", "domain.api", "domain.renew", "domain.revoke", "domain.remove",
+        "domain.set", "domain.api", "domain.redirect", "domain.renew", "domain.revoke", "domain.remove",
     }  # fmt: skip
     assert all(row.sockets == verbs_of_domains._HERE for row in rows.values() if row.right is Right.ADMIN)
     machine.close()

@@ -271,6 +271,26 @@ def test_a_missing_qrencode_is_named(stub_daemon, monkeypatch, capsys) -> None:
     assert "hint: sudo apt install qrencode" in capsys.readouterr().err
 
 
+def test_a_domain_redirects(stub_daemon, capsys) -> None:
+    """The answer says where to; with other options it makes no sense."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(request: dict[str, Any]) -> bytes:
+        assert request["verb"] == "domain.redirect"
+        asked.append(request["args"])
+        return result(**vars_of(replace(OWN, redirect=str(request["args"]["to"]))))
+
+    stub_daemon(answer)
+    assert cli.main(["domain", "set", DOMAIN, "--redirect-to", "New.example.ORG"]) == 0
+    assert f"https://APP.{DOMAIN} redirects to https://APP.new.example.org now" in capsys.readouterr().err
+    assert cli.main(["domain", "set", DOMAIN, "--no-redirect"]) == 0
+    assert f"https://APP.{DOMAIN} is served now" in capsys.readouterr().err
+    assert [args["to"] for args in asked] == ["new.example.org", ""]
+    for more in ("--own-ca", "--api", "--no-redirect", "--email=a@b.org"):
+        assert cli.main(["domain", "set", DOMAIN, "--redirect-to", "new.example.org", more]) == 2
+    assert len(asked) == 2
+
+
 def test_revoking_asks(stub_daemon, terminal, monkeypatch, capsys) -> None:
     """Clients stop trusting what is revoked."""
     asked: list[tuple[object, object]] = []

@@ -12,12 +12,13 @@ import pytest
 from cryptography import x509
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import DIRECTORY, DOMAIN, Pebble, running, shown, status, visit, within
+from tests.machine.kit.pebble import DIRECTORY, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import answer, forget_apps
 
 pytestmark = pytest.mark.long
 
+DOMAIN = "crowd.example.org"  # no other module's: all of its certificates are revoked
 NAMES = tuple(f"acme-crowd-{number}" for number in range(50))
 HOSTS = tuple(f"{name}.{DOMAIN}" for name in NAMES)
 

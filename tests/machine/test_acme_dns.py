@@ -111,7 +111,7 @@ def test_the_providers_password_is_nowhere(root: Path) -> None:
 def test_it_is_revoked(root: Path, port: int) -> None:
     """The certificate for all apps, by the same command; its account proved the names by DNS."""
     old = shown(f"{APP}.{DOMAIN}", port, root)
-    sh("flytectl", "domain", "revoke", DOMAIN, "--yes")
+    sh("flytectl", "domain", "revoke", DOMAIN, f"*.{DOMAIN}", "--yes")
     within(60, lambda: shown(f"{APP}.{DOMAIN}", port, root).public_key() != old.public_key())
     within(30, lambda: status(old) == ("Revoked", 1))
     assert visit(f"{APP}.{DOMAIN}", port, root) == "200"

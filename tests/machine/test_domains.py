@@ -158,6 +158,24 @@ def test_a_certificate_of_ones_own(app: str, house: Path, office: Office) -> Non
     assert answer("domain", "get", WORK)["fingerprint"] != before
 
 
+def test_old_names_redirect(app: str, house: Path, office: Office) -> None:
+    """While asked for; the new name is in the URLs then."""
+    sh("flytectl", "domain", "set", HOUSE, "--redirect-to", WORK)
+    assert visit(f"{APP}.{HOUSE}", house) == "308"
+    assert urlsplit(str(answer("app", "get", APP)["url"])).hostname == f"{APP}.{WORK}"
+    both = house.with_name("both.pem")
+    both.write_bytes(house.read_bytes() + b"\n" + office.authority.read_bytes())
+    resolved = [word for domain in (HOUSE, WORK) for word in ("--resolve", f"{APP}.{domain}:{port()}:{OURS}")]
+    done = subprocess.run(
+        [*INSIDE, "curl", "-s", "-w", "%{http_code} %{url_effective}", "-o", "/dev/null", "--location", *resolved,
+         "--cacert", str(both), f"https://{APP}.{HOUSE}:{port()}/?a=b"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.replace(f":{port()}", "") == f"200 https://{APP}.{WORK}/?a=b"
+    sh("flytectl", "domain", "set", HOUSE, "--no-redirect")
+    assert visit(f"{APP}.{HOUSE}", house) == "200"
+
+
 def test_a_key_is_on_no_disk(office: Office) -> None:
     """Sealed in the vault, in memory for the ingress's start, and where the operator keeps it."""
     key = b"".join(office.key.read_bytes().splitlines()[1:2])[:40].decode()

@@ -88,7 +88,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
     wanted = replace(
         wanted, domains={"apps.example.org": "apps.localhost"}, names={"b.example.org": "b.apps.localhost"},
         challenges={"b.example.org": "p" * 43},
-        authorities={"flyted.box.lan": "box.lan"},
+        authorities={"flyted.box.lan": "box.lan"}, redirects={"old.example.org": "apps.example.org"},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -96,6 +96,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
     assert maps == {
         "hosts.map": "a.apps.localhost a-r1-0\nb.apps.localhost b-r1-0\n",
         "domains.map": "apps.example.org apps.localhost\n",
+        "redirects.map": "old.example.org apps.example.org\n",
         "names.map": "b.example.org b.apps.localhost\n",
         "challenges.map": f"b.example.org {'p' * 43}\n",
         "authorities.map": "flyted.box.lan box.lan\n",

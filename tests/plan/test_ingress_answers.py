@@ -50,7 +50,7 @@ def test_what_haproxy_has_is_read_back():
         "limits.map": "0x1 b.c 20 -\n",
         "domains.map": "0x1 apps.example.org apps.localhost\n", "names.map": "0x1 b.example.org b.c\n",
         "challenges.map": f"0x1 b.example.org {'p' * 43}\n",
-        "authorities.map": "0x1 flyted.box.lan box.lan\n",
+        "authorities.map": "0x1 flyted.box.lan box.lan\n", "redirects.map": "0x1 old.example.org apps.example.org\n",
         "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)

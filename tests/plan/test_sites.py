@@ -17,9 +17,11 @@ from flyted.plan.ingress.sites import (
     apis,
     authorities,
     check_free,
+    check_redirect,
     covers,
     domains,
     hosts,
+    redirects,
     shown,
 )
 from flyted.plan.ingress.state import Listen
@@ -121,3 +123,24 @@ def test_our_own_listeners_are_not_in_the_way() -> None:
     assert listening(OURS, "", everywhere) == {443}
     assert listening(OURS, "", everywhere, but=Listen()) == set()
     assert listening(f"{OURS}\n{NGINX}", "", everywhere, but=Listen()) == {443}
+
+
+def test_redirects_lead_to_names_that_are_served() -> None:
+    """Not to the domain itself, to one that is not there, or on to a third one; the shown one is served."""
+    found = [
+        Site("old.org", OWN_CA, 1.0, redirect="new.org"),
+        Site("new.org", OWN_CA, 2.0),
+        Site("c.org", OWN_CA, 3.0),
+    ]
+    check_redirect("c.org", "new.org", found)
+    check_redirect("old.org", "", found)
+    for domain, to, said in (
+        ("c.org", "c.org", "not served at"), ("c.org", "x.org", "not served at"),
+        ("c.org", "old.org", "itself redirects"),
+        ("new.org", "c.org", "old.org redirects to new.org"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match=said):
+            check_redirect(domain, to, found)
+    assert redirects(found) == {"old.org": "new.org"}
+    assert shown(found, "apps.localhost") == "new.org"
+    assert shown(found, "apps.localhost", "old.org") == "new.org"

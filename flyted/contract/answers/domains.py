@@ -55,6 +55,7 @@ class DomainStatus(Answer):
     http_port: int = 80
     api: str = ""  # the host name at which flyted's API is served; "": it is not
     revocations: tuple[RevocationStatus, ...] = ()  # of certificates that are to be revoked
+    redirect: str = ""  # the base domain that clients of apps are sent to; "": they are served
     given_until: float = 0.0  # until when the operator's certificate stands in for ordered ones; 0: it does not
 
     @property

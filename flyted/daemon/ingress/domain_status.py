@@ -46,6 +46,7 @@ class DomainStatuses:
             found = dataclasses.replace(found, problem=wrong.problem, hint=wrong.hint)
         return dataclasses.replace(
             found, https_port=listen.https_port, http_port=listen.http_port, revocations=revocations,
+            redirect=site.redirect,
             api=own_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
@@ -62,6 +63,7 @@ class Domains:
             "domain.preview": Verb(Right.READ, named, self.preview, sockets=_HERE),
             "domain.set": Verb(Right.ADMIN, change, self.set, bulk=True, sockets=_HERE, changes=True),
             "domain.api": Verb(Right.ADMIN, named | {"api": bool}, self.api, sockets=_HERE, changes=True),
+            "domain.redirect": Verb(Right.ADMIN, named | {"to": str}, self.redirect, sockets=_HERE, changes=True),
             "domain.revoke": Verb(Right.ADMIN, named | {"name": str}, self.revoke, sockets=_HERE, changes=True),
             "domain.renew": Verb(Right.ADMIN, named, self.renew, sockets=_HERE, changes=True),
             "domain.list": Verb(Right.READ, {}, self.list),
@@ -97,8 +99,9 @@ class Domains:
         found = self._fitting(call.bulk, domain) if policy == FILE else None
         acme = _acme(call, domain) if policy == ACME else None
         before = self._table.find(domain)
-        created_at, api = (before.created_at, before.api) if before else (self._clock.time(), False)
-        site = Site(domain, policy, created_at, acme, api)
+        site = Site(domain, policy, self._clock.time(), acme)
+        if before is not None:
+            site = dataclasses.replace(before, certificate=policy, acme=acme)
         given_variables = self._variables(call.bulk, site, before)
         after = (*(each for each in self._table.all() if each.domain != domain), site)
         check_ports(self._listen(after), self._config.listen)
@@ -141,29 +144,47 @@ class Domains:
         """Stop serving apps at a base domain, and delete its key.
 
         With the last domain, the ingress stops listening on the addresses that the first one added. This machine's
-        authority for the domain stays. Raises :class:`NotFound`, :class:`HostFailure`.
+        authority for the domain stays. Raises :class:`NotFound`, :class:`InvalidInput` for a domain that others
+        redirect to, and :class:`HostFailure`.
         """
         site = self._known(call)
         call.about.tell(domain=site.domain)
+        sites.check_no_target(site.domain, self._table.all())
         self._forget(site.domain)
         await self._apply()
         return Done()
 
     async def api(self, call: Call) -> DomainStatus:
         """Serve flyted's API at a base domain, or stop that. Raises :class:`NotFound`, :class:`AlreadyExists`."""
-        before = self._known(call)
-        site = dataclasses.replace(before, api=call.args["api"])
-        call.about.tell(domain=site.domain)
-        call.about.outcome = "served" if site.api else "not served"
-        if site.api:
+        self._known(call)
+        api = call.args["api"]
+        call.about.outcome = "served" if api else "not served"
+        if api:
             names.check_api(self._apps())
+        return await self._changed(call, api=api)
+
+    async def redirect(self, call: Call) -> DomainStatus:
+        """Send clients of apps to their names at another base domain, ``to``; with "", serve them again.
+
+        Raises :class:`NotFound`, :class:`InvalidInput`.
+        """
+        to = call.args["to"]
+        call.about.outcome = f"redirects to {to}" if to else "served"
+        sites.check_redirect(self._known(call).domain, to, self._table.all())
+        return await self._changed(call, redirect=to)
+
+    async def _changed(self, call: Call, **fields: Any) -> DomainStatus:
+        """Change fields of a site; if the ingress cannot follow, put them back."""
+        before = self._known(call)
+        site = dataclasses.replace(before, **fields)
+        call.about.tell(domain=site.domain)
         self._table.put(site)
         try:
             await self._loop.settle()
         except FlytedError:
             now = self._table.find(site.domain)
             if now is not None:
-                self._table.put(dataclasses.replace(now, api=before.api))
+                self._table.put(dataclasses.replace(now, **{name: getattr(before, name) for name in fields}))
             self._loop.poke()
             raise
         return self.statuses.of(site)

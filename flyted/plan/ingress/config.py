@@ -16,7 +16,7 @@ from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
-from flyted.plan.ingress.request import ADDRESS, CHALLENGE, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH
+from flyted.plan.ingress.request import ADDRESS, CHALLENGE, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH, MOVED
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     BACKEND,
@@ -26,6 +26,7 @@ from flyted.plan.ingress.state import (
     FILES,
     HOSTS,
     NAMES,
+    REDIRECTS,
     TIMEOUTS,
     UNAVAILABLE,
     IngressState,
@@ -154,7 +155,8 @@ backend addresses
     stick-table type string len 64 size 100k expire @USES_KEPT_S@s
 frontend https
 @HTTPS_BINDS@
-@CROWD@@SOURCE@@CHECKS@@REQUESTS@@GUARD@@PATH_RULES@    http-request return status 503 content-type application/json \
+@CROWD@@SOURCE@@CHECKS@@REQUESTS@@MOVED@@GUARD@@PATH_RULES@\
+    http-request return status 503 content-type application/json \
 hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
 lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
 if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
@@ -196,6 +198,7 @@ if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
     acl put method PUT
     acl local src 127.0.0.0/8 ::1
     # only a host that we serve is ever named in the answer
+    http-request set-var-fmt(txn.host) %[var(txn.host),field(1,.)].%[var(txn.moved)] if { var(txn.moved) -m found }
     http-request return status 308 @TEXT@ hdr Location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
 lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" \
 unless gateway upload put local || { var(txn.authority) -m found }
@@ -261,6 +264,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         FRONT.replace("@CHECKS@", checks)
         .replace("@HTTP_CHECKS@", http_checks)
         .replace("@HSTS@", HSTS if usual else "")
+        .replace("@MOVED@", MOVED)
         .replace("@GUARD@", RULES)
         .replace("@FOR_APPS@", FOR_APPS)
     )
@@ -307,6 +311,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@NAMES@": NAMES,
         "@CHALLENGES@": CHALLENGES,
         "@AUTHORITIES@": AUTHORITIES,
+        "@REDIRECTS@": REDIRECTS,
         "@AUTHORITY_PATHS@": " ".join(authority.PATHS),
         "@TIMEOUTS@": TIMEOUTS,
         "@UNAVAILABLE@": UNAVAILABLE,

@@ -60,10 +60,18 @@ string "421: this machine has no app of this name; its operator can list the app
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
 || { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 } \
 || { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } || { var(txn.authority) -m found }
+    # clients of a domain that has moved go to the same app's name at another one; flyted's own name there stays
+    http-request set-var(txn.moved) var(txn.host),field(2,.,0),map(@FILES@/@REDIRECTS@) \
+unless { var(txn.app) -m str @GATEWAY@ } || { var(txn.authority) -m found }
     # an app that answered these could get certificates for its name, and keep them when another app has the name; an
     # authority follows a redirect to https (RFC 8555 8.3)
     http-request return status 404 @TEXT@ hdr Cache-Control no-store \
 string "404: flyted alone answers the challenges of ACME authorities\n" if { path_beg /.well-known/acme-challenge/ }
+"""
+
+MOVED = r"""    http-request return status 308 @TEXT@ \
+hdr Location https://%[var(txn.host),field(1,.)].%[var(txn.moved)]%[var(txn.port)]%[pathq] \
+string "308: this app has another name now\n" if { var(txn.moved) -m found }
 """
 
 CHALLENGE = r"""    # an authority asks whether a name leads here (RFC 8555 8.3); no other names are answered for

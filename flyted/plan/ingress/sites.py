@@ -51,6 +51,7 @@ class Site:
     """A base domain. ``certificate``: one of :data:`POLICIES`. ``created_at``: seconds since 1970.
 
     ``acme``: how certificates are ordered, if they are. ``api``: whether flyted's API is served there, too.
+    ``redirect``: the base domain that clients of apps are sent to; "": they are served.
     """
 
     domain: str
@@ -58,6 +59,7 @@ class Site:
     created_at: float
     acme: AcmeSettings | None = None
     api: bool = False
+    redirect: str = ""
 
 
 def hosts(domain: str) -> tuple[str, ...]:
@@ -68,6 +70,32 @@ def hosts(domain: str) -> tuple[str, ...]:
 def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
     """Return the ingress's table of base domains: each leads to the machine's own."""
     return {site.domain: base_domain for site in sites}
+
+
+def redirects(sites: Iterable[Site]) -> dict[str, str]:
+    """Return the ingress's table of base domains that have moved: each leads to another one."""
+    return {site.domain: site.redirect for site in sites if site.redirect}
+
+
+def check_redirect(domain: str, to: str, sites: Iterable[Site]) -> None:
+    """Raise :class:`InvalidInput` for a redirect that leads nowhere, or on to another one; ``to`` "" ends it."""
+    others = {site.domain: site for site in sites if site.domain != domain}
+    if not to:
+        return
+    if to not in others:
+        raise InvalidInput(f"apps are not served at {printable(to)}, another domain", hint="flytectl domain ls")
+    if further := others[to].redirect:
+        raise InvalidInput(f"{to} itself redirects to {further}", hint=f"redirect to {further}")
+    check_no_target(domain, others.values())
+
+
+def check_no_target(domain: str, sites: Iterable[Site]) -> None:
+    """Raise :class:`InvalidInput` for a domain that others redirect to."""
+    for site in sites:
+        if site.redirect == domain:
+            raise InvalidInput(
+                f"{site.domain} redirects to {domain}", hint=f"sudo flytectl domain set {site.domain} --no-redirect"
+            )
 
 
 def apis(sites: Iterable[Site]) -> dict[str, str]:
@@ -147,8 +175,11 @@ def covers(names: Iterable[str], domain: str) -> bool:
 
 
 def shown(sites: Sequence[Site], base_domain: str, preferred: str = "") -> str:
-    """Return the base domain in the URLs of apps: the preferred one, else the oldest site, else the machine's own."""
-    known = [site.domain for site in sorted(sites, key=lambda site: site.created_at)]
+    """Return the base domain in the URLs of apps: the preferred one, else the oldest site, else the machine's own.
+
+    One that redirects is in no URL.
+    """
+    known = [site.domain for site in sorted(sites, key=lambda site: site.created_at) if not site.redirect]
     if preferred in (*known, base_domain):
         return preferred
     return known[0] if known else base_domain

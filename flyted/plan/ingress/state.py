@@ -25,8 +25,10 @@ BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
+REDIRECTS = "redirects.map"
 TABLES = (
-    HOSTS, DOMAINS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED, OPEN_PATHS,
+    HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
+    OPEN_PATHS,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -129,13 +131,14 @@ def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
 class IngressState:
     """What the ingress serves: servers, hosts and time limits. ``unavailable`` takes precedence over ``hosts``.
 
-    The keys of the tables are apps' hosts at the machine's own base domain, except in ``domains``, ``names``,
-    ``challenges`` and ``authorities``.
+    The keys of the tables are apps' hosts at the machine's own base domain, except in ``domains``,
+    ``redirects``, ``names``, ``challenges`` and ``authorities``.
     """
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
     hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
     domains: Mapping[str, str] = field(default_factory=_empty)  # another base domain → the machine's own
+    redirects: Mapping[str, str] = field(default_factory=_empty)  # a base domain → the one that its clients go to
     names: Mapping[str, str] = field(default_factory=_empty)  # any other name of an app → its host
     challenges: Mapping[str, str] = field(default_factory=_empty)  # a name that is being proved → who proves it
     authorities: Mapping[str, str] = field(default_factory=_empty)  # a name → the domain whose authority is there
@@ -156,6 +159,7 @@ class IngressState:
             raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
+        hosts += (*self.redirects, *self.redirects.values())
         hosts += (*self.authorities, *self.authorities.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
         for what, fits, words in (
@@ -257,12 +261,14 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(f"enable server {BACKEND}/{n}" for n in sorted(live.resting & wanted.servers.keys() & have.servers.keys())),
         *_set(table[HOSTS], have.hosts, wanted.hosts),
         *_set(table[DOMAINS], have.domains, wanted.domains),
+        *_set(table[REDIRECTS], have.redirects, wanted.redirects),
         *_set(table[NAMES], have.names, wanted.names),
         *_set(table[CHALLENGES], have.challenges, wanted.challenges),
         *_unset(table[CHALLENGES], have.challenges, wanted.challenges),
         *_set(table[AUTHORITIES], have.authorities, wanted.authorities),
         *_unset(table[AUTHORITIES], have.authorities, wanted.authorities),
         *_unset(table[NAMES], have.names, wanted.names),
+        *_unset(table[REDIRECTS], have.redirects, wanted.redirects),
         *_unset(table[DOMAINS], have.domains, wanted.domains),
         *_unset(table[HOSTS], have.hosts, wanted.hosts),
         *_unset(table[UNAVAILABLE], old_why, why),
