@@ -79,7 +79,9 @@ def test_the_certificate_in_the_output() -> None:
         (DNS, ["2026/12/01 hetzner: some credentials information are missing: HETZNER_API_KEY"],
          "hetzner wants other variables: HETZNER_API_KEY", "lego dnshelp -c hetzner"),
         (HTTP, [f"Could not create client: get directory at '{LETS_ENCRYPT}': dial tcp 192.0.2.1:443: refused"],
-         "the authority acme-v02.api.letsencrypt.org cannot be reached", "journalctl"),
+         "the authority acme-v02.api.letsencrypt.org cannot be reached: tcp 192.0.2.1:443: refused", "journalctl"),
+        (HTTP, [f'"{LETS_ENCRYPT}": &url.Error{{"dial tcp 192.0.2.1:443: i/o timeout", err:(*url.Error)(0xc0003a)}}'],
+         "cannot be reached: tcp 192.0.2.1:443: i/o timeout", "journalctl"),
         (HTTP, ["x", ""], f"no certificate for {NAME}: x", "journalctl"),
         (HTTP, [], "lego said nothing", "journalctl"),
     ],
@@ -89,6 +91,7 @@ def test_why_an_order_failed(settings: AcmeSettings, lines: list[str], said: str
     assert said in found.message
     assert hint in found.hint
     assert ", url:" not in found.message
+    assert "err:" not in found.message
 
 
 @pytest.mark.parametrize(

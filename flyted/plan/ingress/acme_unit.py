@@ -194,7 +194,8 @@ def _unreachable(settings: AcmeSettings, lines: Sequence[str]) -> str:
     if not any(server in line and "acme: error" not in line and "dial" in line for line in lines):
         return ""
     last = next((line for line in reversed(lines) if line), "")
-    return f"the authority {server} cannot be reached: {_after(last, 'dial ')}"
+    why = _after(last, "dial ").partition('", err:(')[0]  # newer ones of lego print a structure of Go's around it
+    return f"the authority {server} cannot be reached: {why}"
 
 
 def _after(line: str, mark: str) -> str:
