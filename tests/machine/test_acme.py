@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.machine.kit import packages
 from tests.machine.kit.apps import serve
 from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
@@ -215,22 +213,6 @@ def test_a_subdomain_and_a_custom_domain(pebble: Pebble, ports: tuple[int, int],
     shown = sh("flytectl", "domain", "test", DOMAIN)
     assert f"{FIRST}.{DOMAIN}" in shown
     assert "this machine answers" in shown
-
-
-@pytest.mark.long
-def test_testssl_gives_the_best_grade(root: Path, ports: tuple[int, int]) -> None:
-    """A+ of the SSL Server Rating Guide, which testssl.sh follows: no old protocol, no weak cipher, and HSTS."""
-    packages.install("testssl.sh")
-    said = sh(
-        "testssl", "--quiet", "--color", "0", "--warnings", "off", "--add-ca", str(root), "--ip", ADDRESS,
-        f"https://{FIRST}.{DOMAIN}:{ports[0]}",
-    )  # fmt: skip
-    if "Rating" not in said:
-        pytest.skip("this testssl.sh gives no grades")
-    grade = re.search(r"Overall Grade +(\S+)", said)
-    assert grade is not None, said
-    assert grade[1] == "A+", said
-    assert "VULNERABLE" not in said
 
 
 def test_the_domains_end_takes_its_certificates_along(root: Path, ports: tuple[int, int]) -> None:

@@ -1,7 +1,8 @@
-"""Fifty apps whose certificates an ACME authority gives at once, and revokes at once: pebble in place of one."""
+"""Fifty apps whose certificates an ACME authority gives at once, and revokes at once; and what testssl.sh says."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography import x509
 
+from tests.machine.kit import packages
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import DIRECTORY, Pebble, running, shown, status, visit, within
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import answer, forget_apps
 
@@ -26,6 +28,7 @@ HOSTS = tuple(f"{name}.{DOMAIN}" for name in NAMES)
 @pytest.fixture(scope="module")
 def port() -> int:
     """The ingress's port for HTTPS; the apps serve."""
+    packages.install("testssl.sh")  # while names are resolved as usual
     return {urlsplit(serve(name)).port or 443 for name in NAMES}.pop()
 
 
@@ -72,6 +75,20 @@ def test_each_app_gets_one(first: dict[str, x509.Certificate], root: Path, port:
     assert len({each.serial_number for each in first.values()}) == len(HOSTS)
     assert [host for host in HOSTS if visit(host, port, root) != "200"] == []
     assert [each["problem"] for each in answer("domain", "get", DOMAIN)["orders"] if each["problem"]] == []
+
+
+def test_testssl_gives_the_best_grade(first: dict[str, x509.Certificate], root: Path, port: int) -> None:
+    """A+ of the SSL Server Rating Guide, which testssl.sh follows: no old protocol, no weak cipher, and HSTS."""
+    said = sh(
+        "testssl", "--quiet", "--color", "0", "--warnings", "off", "--add-ca", str(root), "--ip", ADDRESS,
+        f"https://{next(iter(first))}:{port}",
+    )  # fmt: skip
+    if "Rating" not in said:
+        pytest.skip("this testssl.sh gives no grades")
+    grade = re.search(r"Overall Grade +(\S+)", said)
+    assert grade is not None, said
+    assert grade[1] == "A+", said
+    assert "VULNERABLE" not in said
 
 
 def test_all_are_revoked_while_visitors_come(first: dict[str, x509.Certificate], root: Path, port: int) -> None:
