@@ -114,6 +114,7 @@ def test_a_domain_that_has_moved_leads_to_the_new_one(box: Machine, letter: str,
         assert status == 308
         assert f"location: https://{letter}.{SITE}{port}{path}\r\n".lower() in f"{head}\r\n".lower()
         assert EVERY not in head
+        assert "cache-control: no-store" in head.lower()
     assert all(app.seen == [] for app in box._apps)
 
 

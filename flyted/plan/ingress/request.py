@@ -69,7 +69,8 @@ unless { var(txn.app) -m str @GATEWAY@ } || { var(txn.authority) -m found }
 string "404: flyted alone answers the challenges of ACME authorities\n" if { path_beg /.well-known/acme-challenge/ }
 """
 
-MOVED = r"""    http-request return status 308 @TEXT@ \
+MOVED = r"""    # a redirect ends one day, and a client may keep a 308 for ever (RFC 9110 15.4.9)
+    http-request return status 308 @TEXT@ hdr Cache-Control no-store \
 hdr Location https://%[var(txn.host),field(1,.)].%[var(txn.moved)]%[var(txn.port)]%[pathq] \
 string "308: this app has another name now\n" if { var(txn.moved) -m found }
 """
