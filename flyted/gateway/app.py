@@ -34,7 +34,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 RPC = "/flyteidl2."
 UPLOAD = "/upload/"
 CALLS = Room(users=128, shared=256, of_a_user=128)
-"""Calls in progress, streams included."""
+"""Calls to Flyte's API in progress, streams included. Callers without a token count as one user."""
+UNKNOWN = 512
+"""The most calls whose token flyted has not checked yet: their users are not known, so that all wait in one line."""
 
 
 class Gateway:
@@ -44,6 +46,7 @@ class Gateway:
         self._parts = parts
         self._services = Services(parts)
         self._calls = Slots(CALLS)
+        self._unknown = 0
         self._callers: weakref.WeakSet[Caller] = weakref.WeakSet()
         self.busy = 0
         self.last = time.monotonic()
@@ -93,11 +96,21 @@ class Gateway:
         if scope["method"] != "POST":
             raise InvalidInput("an RPC is a POST")
         if service not in OPEN:
-            await self._parts.daemon.whose(bearer(headers))
+            await self._check(bearer(headers))
         if not self._calls.free(caller().uid):
             raise Busy("you have too many calls to flyted in progress", hint="wait until some have ended")
         async with self._calls.slot(caller().uid):
             await self._services.answer(service, method, scope, headers, receive, reply)
+
+    async def _check(self, token: str) -> None:
+        """Note whose token it is. Raise as :meth:`Daemon.whose`, and :class:`Busy` if too many wait for that."""
+        if self._unknown >= UNKNOWN:
+            raise Busy("flyted's gateway has too many new calls at once", hint="try again later")
+        self._unknown += 1
+        try:
+            await self._parts.daemon.whose(token)
+        finally:
+            self._unknown -= 1
 
     async def _page(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
         from flyted.gateway.pages.site import answer

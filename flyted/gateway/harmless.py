@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48 8.3.117 (SGR): many loggers print these
+
 
 def harmless(line: str) -> str:
-    """Return a line so that no character of it can move a terminal's cursor."""
+    """Return a line without colours, so that no character of it can move a terminal's cursor."""
     if line.isprintable():  # nearly all are
         return line
-    line = line.expandtabs()
+    line = _COLOUR.sub("", line).expandtabs()
     for char in {each for each in line if not each.isprintable()}:
         line = line.replace(char, " ")
     return line

@@ -11,7 +11,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 MESSAGE_BYTES = 1 << 20
-"""The limit of a message. The largest is a secret's value of 512 KiB, a third more in JSON."""
+"""The limit of a message. The largest is a secret's value of 512 KiB, which the SDK sends as it is."""
 GROWN = 36
 """Bytes that one byte of a message may take once it is decoded: an empty message in a list is two bytes long."""
 _GZIP_MEMBERS = 16

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 from flyted.plan.crowd import Room, may_have, may_hold, next_of
 
 
 class Slots:
-    """The slots of one limit, and the waiting users."""
+    """The slots of one limit, and the waiting users. An admission looks at users, and not at all who wait."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._taken: dict[int, int] = {}
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._arrivals = itertools.count()
+        self._waiting: dict[int, OrderedDict[int, asyncio.Future[None]]] = {}  # user → the turns by arrival
 
     def free(self, user: int) -> bool:
         """Report whether the user may have one more slot now."""
@@ -32,12 +35,15 @@ class Slots:
 
     async def _enter(self, user: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((user, turn))
+        arrival = next(self._arrivals)
+        self._waiting.setdefault(user, OrderedDict())[arrival] = turn
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it got the slot before it was cancelled
+            if turn.cancelled():
+                self._take(user, arrival)
+            else:  # it got the slot before it was cancelled
                 self._leave(user)
             raise
 
@@ -47,12 +53,25 @@ class Slots:
             del self._taken[user]
         self._admit()
 
+    def _take(self, user: int, arrival: int) -> asyncio.Future[None] | None:
+        """Take a turn out of the line and return it, if it is still there."""
+        turns = self._waiting.get(user, OrderedDict())
+        turn = turns.pop(arrival, None)
+        if turn is not None and not turns:
+            del self._waiting[user]
+        return turn
+
     def _admit(self) -> None:
-        self._waiting = [(user, turn) for user, turn in self._waiting if not turn.done()]
-        while (index := next_of([user for user, _ in self._waiting], self._taken, self._room)) is not None:
-            user, turn = self._waiting.pop(index)
-            self._taken[user] = self._taken.get(user, 0) + 1
-            turn.set_result(None)
+        while True:
+            first = sorted((next(iter(turns)), user) for user, turns in self._waiting.items())
+            index = next_of([user for _arrival, user in first], self._taken, self._room)
+            if index is None:
+                return
+            arrival, user = first[index]
+            turn = self._take(user, arrival)
+            if turn is not None and not turn.done():  # else its client has left, and does not know yet
+                self._taken[user] = self._taken.get(user, 0) + 1
+                turn.set_result(None)
 
 
 class Memory:
@@ -63,8 +82,11 @@ class Memory:
         self._held: dict[int, int] = {}
 
     def hold(self, user: int, size: int) -> bool:
-        """Count ``size`` more bytes for the user, and return True; count nothing, and return False, for too much."""
-        if not may_hold(self._held, user, size, self._most):
+        """Return whether the user may take ``size`` bytes more; if so, they are counted.
+
+        A token of root's has no more rights to the gateway's memory than others.
+        """
+        if not may_hold(self._held, user, size, self._most, exempt=None):
             return False
         self._held[user] = self._held.get(user, 0) + size
         return True

@@ -98,13 +98,14 @@ def admit(open_: Sequence[Place], uid: int, room: Room = CONTROL) -> Answer:
     return Answer("flyted has too many clients at once")
 
 
-def may_hold(held: Mapping[int, int], uid: int, more: int, most: int = MOST_BYTES) -> bool:
+def may_hold(held: Mapping[int, int], uid: int, more: int, most: int = MOST_BYTES, *, exempt: int | None = 0) -> bool:
     """Report whether a request of ``uid`` may take ``more`` bytes of memory.
 
-    ``held``: user → the bytes that their requests take now. ``most``: the bytes for all users but root.
+    ``held``: user → the bytes that their requests take now. ``most``: the bytes for all users but ``exempt``, who may
+    take any number: root, or nobody.
     """
-    free = most - sum(count for user, count in held.items() if user != 0)
-    return uid == 0 or held.get(uid, 0) + more <= free
+    free = most - sum(count for user, count in held.items() if user != exempt)
+    return uid == exempt or held.get(uid, 0) + more <= free
 
 
 def cost(frame: int, bulk: int = 0) -> int:

@@ -15,10 +15,16 @@ from tests.gateway.test_logs import event, tail
 
 @pytest.mark.parametrize(
     ("line", "shown"),
-    [("a\u00e9 b", "a\u00e9 b"), ("\x1b[2Jgo\ta", " [2Jgo  a"), ("a\u202eb\x9bc\u2028", "a b c "), ("", "")],
+    [
+        ("a\u00e9 b", "a\u00e9 b"),
+        ("\x1b[2Jgo\ta", " [2Jgo  a"),
+        ("a\u202eb\x9bc\u2028", "a b c "),
+        ("", ""),
+        ("\x1b[1;32mINFO\x1b[0m: \x1b[mx", "INFO: x"),
+    ],
 )
 def test_a_line_keeps_only_what_can_be_printed(line: str, shown: str) -> None:
-    """A tab becomes blanks, every other control or format character one blank."""
+    """Colours go; a tab becomes blanks, every other control or format character one blank."""
     assert harmless(line) == shown
 
 

@@ -21,7 +21,8 @@ from flyteidl2.dataproxy import dataproxy_service_pb2 as data
 from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.bundles import MOST
-from flyted.contract.errors import BuildFailed, InvalidInput, Unauthenticated
+from flyted.contract.errors import BuildFailed, Busy, InvalidInput, Unauthenticated
+from flyted.gateway import app
 from flyted.gateway.__main__ import AT_ONCE
 from flyted.gateway.app import CALLS
 from flyted.gateway.daemon import LONG
@@ -126,6 +127,29 @@ def test_calls_in_progress_are_one_users_own_problem(gateway: Running, monkeypat
                 break
             await asyncio.sleep(0.05)
         await details(gateway, action.id)
+
+    asyncio.run(scene())
+
+
+def test_calls_whose_token_is_not_checked_yet_are_bounded(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends very many bad tokens has others wait for a bounded time, and is refused beyond that."""
+    monkeypatch.setattr(app, "UNKNOWN", 3)
+
+    async def scene() -> None:
+        never = asyncio.Event()
+        monkeypatch.setattr(gateway.app._parts.daemon, "whose", lambda _token: never.wait())
+        waiting = [asyncio.create_task(gateway.app._check("x")) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="too many new calls at once"):
+            await gateway.app._check("x")
+        waiting.pop().cancel()
+        await asyncio.sleep(0.01)
+        waiting.append(asyncio.create_task(gateway.app._check("x")))
+        await asyncio.sleep(0.01)
+        assert not waiting[-1].done()
+        never.set()
+        await asyncio.gather(*waiting)
+        assert gateway.app._unknown == 0
 
     asyncio.run(scene())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import tarfile
@@ -44,6 +45,15 @@ def test_paths_in_each_other_are_one_bundle_if_they_are_large(tmp_path: Path, mo
     ]
     assert set(read(tmp_path, layers, archive({"a/b/c/f": b"x" * 600}))["folders"]) == {"a", "a/b", "a/b/c"}
     assert set(read(tmp_path, layers, archive({"a/b/c/f": b"x" * 700}))["folders"]) == {"."}
+
+
+def test_pieces_of_an_archive_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one has 20 bytes, and costs as much as any other."""
+    monkeypatch.setattr(archive_module, "PIECES", 10)
+    empty = gzip.compress(b"")
+    read(tmp_path, [], empty * 9 + archive({}))
+    with pytest.raises(InvalidInput, match="compressed in more than 10 pieces"):
+        read(tmp_path, [], empty * 10 + archive({}))
 
 
 def test_names_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flyted.contract import wire
 from flyted.contract.answers.machine import Done
 from flyted.daemon.api.control import MAX_API
+from flyted.gateway import slots
 from flyted.gateway.caller import Caller, enter
 from flyted.gateway.daemon import LONG, SHORT, Daemon
 from flyted.gateway.slots import Slots
-from flyted.plan.crowd import Room
+from flyted.plan.crowd import Room, next_of
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +101,46 @@ def test_who_leaves_while_waiting_takes_nothing_along() -> None:
         assert crowd.inside == ["d1"]
 
     asyncio.run(scene())
+
+
+def test_who_waits_long_does_not_slow_the_others_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each user only the first in line is looked at, however many wait; who leaves the line is forgotten."""
+    looked_at: list[int] = []
+
+    def counted(waiting: list[int], *more: Any) -> int | None:
+        looked_at.append(len(waiting))
+        return next_of(waiting, *more)
+
+    monkeypatch.setattr(slots, "next_of", counted)
+
+    async def scene() -> None:
+        crowd = Crowd(Room(users=1, shared=0, of_a_user=1))
+        await crowd.come("a0")
+        for number in range(1, 50):
+            await crowd.come(f"a{number}")
+        await crowd.come("b1")
+        for number in range(2, 50):
+            await crowd.cancel(f"a{number}")
+        assert max(looked_at) == 2
+        assert {user: len(turns) for user, turns in crowd.places._waiting.items()} == {ord("a"): 1, ord("b"): 1}
+        await crowd.leave("a0")
+        assert crowd.inside == ["a1"]
+        await crowd.leave("a1")
+        assert crowd.inside == ["b1"]
+        await crowd.leave("b1")
+        assert crowd.places._waiting == {}
+
+    asyncio.run(scene())
+
+
+def test_a_token_of_roots_takes_no_more_memory_than_others() -> None:
+    """Flyted's own memory is root's; the gateway's is limited by its unit."""
+    memory = slots.Memory(100)
+    assert memory.hold(0, 50)
+    assert not memory.hold(0, 1), "as much as is left for the next"
+    assert memory.hold(1000, 25)
+    memory.release(0, 50)
+    assert memory.hold(0, 30)
 
 
 def test_flyted_has_a_connection_for_each_of_the_gateways_places() -> None:

@@ -24,6 +24,8 @@ MEMBERS = 20_000
 DEEPEST = 200
 NAMES_BYTES = 16 << 20
 """The limit of all names together, since they are in memory."""
+PIECES = 8192
+"""The limit of gzip members. What bgzip(1) packs of ``UNPACKED_BYTES`` has half as many."""
 _NAME_BYTES = 16 << 10  # of a header that only holds a long name
 _READ = 1 << 16  # small, since each member of a gzip file copies what is left of it
 _CHUNK = 1 << 20
@@ -106,10 +108,12 @@ def opened(packed: BinaryIO, place: Path) -> Iterator[Archive]:
 
 def _inflate(packed: BinaryIO, plain: IO[bytes]) -> int:
     """Unpack gzip data, of one member or several; return the number of bytes."""
-    size, unpack = 0, zlib.decompressobj(wbits=31)
+    size, pieces, unpack = 0, 1, zlib.decompressobj(wbits=31)
     while chunk := packed.read(_READ):
         while chunk:
             if unpack.eof:
+                if (pieces := pieces + 1) > PIECES:
+                    raise InvalidInput(f"the image's files are compressed in more than {PIECES} pieces")
                 unpack = zlib.decompressobj(wbits=31)
             data = unpack.decompress(chunk, _CHUNK)
             size += len(data)

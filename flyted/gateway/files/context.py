@@ -49,7 +49,10 @@ def image_of(spec: Path, context: Path | None, folders: Folders) -> dict[str, An
     except DecodeError as error:
         raise InvalidInput("the image's description is not an ImageSpec") from error
     if len(message.layers) > MAX_LAYERS:  # before anything is done for each of them
-        raise InvalidInput(f"the image has {len(message.layers)} layers; the limit is {MAX_LAYERS}")
+        raise InvalidInput(
+            f"the image has {len(message.layers)} layers; the limit is {MAX_LAYERS}",
+            hint="give several packages or commands to one call, such as with_pip_packages('a', 'b')",
+        )
     newer.check(message, "the image's description")
     described: dict[str, Any] = MessageToDict(message)
     _check_platform(described.pop("platform", []))
@@ -114,7 +117,10 @@ def _texts(archive: Archive, names: Iterable[str]) -> dict[str, str]:
             continue
         left -= member.size  # many names may mean the same file
         if left < 0:
-            raise InvalidInput(f"the image's requirements files are more than {TEXT_BYTES >> 10} KiB")
+            raise InvalidInput(
+                f"the image's requirements files are more than {TEXT_BYTES >> 10} KiB",
+                hint="leave hashes out of them: uv export --no-hashes",
+            )
         try:
             found[name] = archive.content(member).read().decode()
         except UnicodeDecodeError as error:

@@ -138,7 +138,7 @@ class Apps(AppService):
         spec, bundles = described(app, self._parts.recipes, self._parts.blobs)
         if spec.bundle:
             async with self._parts.reading.slot(caller().uid):
-                spec = await asyncio.to_thread(looked_through, spec, bundles[spec.bundle])
+                spec = await tasks.whole(asyncio.to_thread(looked_through, spec, bundles[spec.bundle]))
         kept = definition.App(metadata=app.metadata, spec=app.spec)
         kept.spec.ingress.SetInParent()
         kept.spec.creator.user.id.subject = caller().user

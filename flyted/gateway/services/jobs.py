@@ -32,8 +32,10 @@ log = logging.getLogger(__name__)
 DEPLOY_WAIT_S = 90.0
 """Seconds that a deploy waits for another one of the same app before its client gets an error."""
 FAILURE_SHOWN_S = 600.0
-RUNS, FEW = 200, 20
-"""Builds that are kept, and of those that have ended how many without a file."""
+RUNS = 200
+"""The most builds that are kept."""
+FEW = 20
+"""The most ended builds that are kept in memory, since they could not be stored."""
 LINES, CHARACTERS = 1000, 256 << 10
 """The last lines of a build's output that are kept, and the most characters of them together."""
 _RUN = re.compile(r"r[0-9a-f]{19}")
@@ -315,8 +317,9 @@ class Jobs:
                 path.unlink(missing_ok=True)
         except OSError:
             log.warning("the output of image build %s is not stored", run.name, exc_info=True)
-            for name in [name for name, (kept, _) in self._runs.items() if kept.phase != "running"][:-FEW]:
-                del self._runs[name]
+            ended = [kept for kept, _ in self._runs.values() if kept.phase != "running"]
+            for kept in sorted(ended, key=lambda each: each.ended)[:-FEW]:
+                del self._runs[kept.name]
             return False
         return True
 

@@ -97,7 +97,8 @@ class Services:
 
         who = caller()
         if not self._memory.hold(who.uid, size):
-            raise error_of(Busy("your open calls to flyted are too large in total", hint="try again later"))
+            told = "your open calls to flyted are too large in total for what is free"
+            raise error_of(Busy(told, hint="try again later"))
         who.held += size
 
 

@@ -55,7 +55,7 @@ class Runs(RunService):
     async def create_run(self, request: pb.CreateRunRequest, ctx: RequestContext) -> pb.CreateRunResponse:
         """Begin a build, and answer when flyted has accepted its recipe. Of the same recipe flyted makes one build.
 
-        A client that leaves before that gives its place to others; later, the build continues without it.
+        If the client leaves before that, the build is not begun. If it leaves later, the build goes on.
 
         Raise :class:`NotFound` for a run of any other task, :class:`PermissionRefused` for a caller who may not build,
         :class:`InvalidInput` or :class:`Unsupported` for inputs that are not a build's, and the error with which
