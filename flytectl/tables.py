@@ -28,8 +28,12 @@ def models_table(models: Sequence[ModelStatus]) -> str:
 def domains_table(domains: Sequence[DomainStatus]) -> str:
     """Return the text of ``flytectl domain ls``: a row per domain, with what is wrong with it."""
     rows = [
-        [each.domain, each.certificate, each.issuer or "-", day(each.not_after) or "-", each.state] for each in domains
-    ]
+        [
+            each.domain, each.certificate, each.issuer or "-", day(each.not_after) or "-",
+            f"{each.state}; redirects to {each.redirect}" if each.redirect else each.state,
+        ]
+        for each in domains
+    ]  # fmt: skip
     return table(["DOMAIN", "CERTIFICATE", "ISSUER", "UNTIL", "STATE"], rows)
 
 

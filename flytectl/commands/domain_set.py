@@ -49,8 +49,8 @@ def set_(
     With --own-ca, this machine signs: clients have to trust its authority once, flytectl ca show DOMAIN. For a
     certificate of your own, use 'domain cert'.
 
-    With --redirect-to, clients of a domain that is served go to the same apps at another one that is. Its certificates
-    are kept and renewed until 'domain rm'.
+    With --redirect-to, clients of APP.DOMAIN are sent to APP.OTHER. Apps must be served at both domains already. The
+    certificates of DOMAIN are kept and renewed until 'domain rm'.
 
     With --api alone, a domain keeps its certificate. To set up the other machine: flytectl config init
     --for-other-machine NAME.
@@ -66,6 +66,8 @@ def set_(
         if own_ca or given or api is not None or (redirect_to and no_redirect):
             raise click.UsageError("--redirect-to and --no-redirect go with no other option")
         to = domain_name(redirect_to) if redirect_to else ""
+        if to and not yes and not _redirect_agreed(name, to):
+            return DECLINED
         return _redirected(call(DomainStatus, "domain.redirect", {"domain": name, "to": to}), json_=json_)
     alone = api is not None and not own_ca and not given
     if not alone and not own_ca and not acme["email"]:
@@ -172,7 +174,9 @@ def _shown(done: DomainStatus, *, json_: bool, only_api: bool = False) -> int:
     if json_:
         out(render.to_json(done))
         return 0
-    if not only_api:
+    if done.redirect and not only_api:
+        say(_redirect(done))
+    elif not only_api:
         say(f"all apps are served at https://APP.{render.safe(done.domain)}{done.port} now")
     elif not done.api:
         say(f"flyted's API is served at {done.domain} no more")
@@ -188,9 +192,34 @@ def _redirected(done: DomainStatus, *, json_: bool) -> int:
     if json_:
         out(render.to_json(done))
         return 0
-    where = f"redirects to https://APP.{render.safe(done.redirect)}" if done.redirect else "is served"
-    say(f"https://APP.{render.safe(done.domain)} {where} now")
+    say(_redirect(done))
     return 0
+
+
+def _redirect(done: DomainStatus) -> str:
+    """Return in one line whether clients of a domain are sent to another one."""
+    from flytectl.render import safe
+
+    to = f"redirects to https://APP.{safe(done.redirect)}{done.port}" if done.redirect else "is served"
+    return f"https://APP.{safe(done.domain)}{done.port} {to} now"
+
+
+def _redirect_agreed(domain: str, to: str) -> bool:
+    """Ask, if clients of a domain may not trust the other one. Raises as :func:`confirmed`."""
+    from flytectl.confirm import confirmed
+    from flytectl.daemon import call
+    from flyted.contract.answers.domains import DomainList
+
+    found = {each.domain: each for each in call(DomainList, "domain.list").domains}
+    if domain not in found or to not in found:
+        return True  # flyted says what is wrong
+    told = []
+    if found[to].state != "ok":
+        told.append(f"The certificates of {to} are not all good: {found[to].state}")
+    if found[to].authority and not found[domain].authority:
+        told.append(f"This machine signs for {to}: clients of {domain} do not trust that by themselves.")
+    again = f"sudo flytectl domain set {domain} --redirect-to {to} --yes"
+    return not told or confirmed(told, f"Redirect {domain} to {to}?", "this redirect", again, "nothing was changed")
 
 
 def _next_of_api(done: DomainStatus) -> list[str]:

@@ -118,6 +118,14 @@ def test_a_domain_that_has_moved_leads_to_the_new_one(box: Machine, letter: str,
     assert all(app.seen == [] for app in box._apps)
 
 
+def test_unencrypted_the_old_name_is_asked_again_encrypted(box: Machine) -> None:
+    """Clients may store that answer, and so it does not have the new name."""
+    said = box.send_plain(f"GET /x HTTP/1.1\r\nHost: a.{OLD}\r\nConnection: close\r\n\r\n".encode()).decode()
+    assert said.startswith("HTTP/1.1 308 ")
+    assert f"location: https://a.{OLD}" in said.lower()
+    assert SITE not in said
+
+
 @pytest.mark.parametrize("host", [f"d.{OLD}", OLD, f"x.a.{OLD}", f"a.{OLD}.evil.org"])
 def test_what_is_no_apps_name_leads_nowhere(box: Machine, host: str) -> None:
     """Also at a domain that has moved."""

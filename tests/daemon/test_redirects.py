@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flyted.contract.errors import InvalidInput, NotFound
+from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.plan.ingress.sites import FILE, OWN_CA
 from tests.daemon.fake import Machine, alone, beside
 from tests.daemon.test_domains import HOUSE, WORK, ask, own, signed
@@ -45,6 +46,26 @@ def test_a_domain_redirects_to_another_one(machine: Machine) -> None:
         await ask(machine, "domain.remove", domain=WORK)
         with pytest.raises(NotFound):
             await ask(machine, "domain.redirect", domain=WORK, to="")
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_change_that_fails_takes_no_later_redirect_back(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the certificate is as before; what another call has changed meanwhile stays."""
+
+    async def fails() -> None:
+        if machine.sites.all()[0].certificate == FILE:  # and not once more, when it is put back
+            machine.sites.put(replace(machine.sites.all()[0], redirect=WORK))
+        raise HostFailure("the ingress does not answer")
+
+    async def story() -> None:
+        await own(machine)
+        await ask(machine, "domain.set", signed(), domain=WORK, certificate=FILE)
+        monkeypatch.setattr(machine.domains, "_apply", fails)
+        with pytest.raises(HostFailure):
+            await ask(machine, "domain.set", signed(HOUSE), domain=HOUSE, certificate=FILE)
+        assert [(each.certificate, each.redirect) for each in machine.sites.all()] == [(OWN_CA, WORK), (FILE, "")]
 
     beside(machine, story)
     machine.close()

@@ -1,4 +1,4 @@
-"""The daemon's stub_daemon for the tests of the command line."""
+"""A stub of the daemon, and a terminal, for the tests of the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flytectl import confirm
 from tests.flytectl.stub_daemon import Answer, StubDaemon
 
 
@@ -24,3 +25,9 @@ def stub_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     yield make
     for each in opened:
         each.close()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who can be asked."""
+    monkeypatch.setattr(confirm, "can_ask", lambda: True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flytectl import cli, confirm
+from flytectl import cli
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.codec import to_wire
 from flyted.contract.answers.domains import DomainStatus, OrderStatus, RevocationStatus
@@ -64,12 +64,6 @@ def test_the_api_is_served_after_a_yes(stub_daemon, terminal, monkeypatch, capsy
     asked.clear()
     assert cli.main(["domain", "set", DOMAIN, "--own-ca", "--no-api", "--yes"]) == 0
     assert asked == ["domain.preview", "domain.set", "domain.api"]
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who can be asked."""
-    monkeypatch.setattr(confirm, "can_ask", lambda: True)
 
 
 def test_it_says_who_will_be_reachable_and_asks(stub_daemon, terminal, monkeypatch, capsys) -> None:
@@ -269,26 +263,6 @@ def test_a_missing_qrencode_is_named(stub_daemon, monkeypatch, capsys) -> None:
     monkeypatch.setenv("PATH", "/nothing")
     assert cli.main(["ca", "show", DOMAIN, "--qr"]) == 9
     assert "hint: sudo apt install qrencode" in capsys.readouterr().err
-
-
-def test_a_domain_redirects(stub_daemon, capsys) -> None:
-    """The answer says where to; with other options it makes no sense."""
-    asked: list[dict[str, Any]] = []
-
-    def answer(request: dict[str, Any]) -> bytes:
-        assert request["verb"] == "domain.redirect"
-        asked.append(request["args"])
-        return result(**vars_of(replace(OWN, redirect=str(request["args"]["to"]))))
-
-    stub_daemon(answer)
-    assert cli.main(["domain", "set", DOMAIN, "--redirect-to", "New.example.ORG"]) == 0
-    assert f"https://APP.{DOMAIN} redirects to https://APP.new.example.org now" in capsys.readouterr().err
-    assert cli.main(["domain", "set", DOMAIN, "--no-redirect"]) == 0
-    assert f"https://APP.{DOMAIN} is served now" in capsys.readouterr().err
-    assert [args["to"] for args in asked] == ["new.example.org", ""]
-    for more in ("--own-ca", "--api", "--no-redirect", "--email=a@b.org"):
-        assert cli.main(["domain", "set", DOMAIN, "--redirect-to", "new.example.org", more]) == 2
-    assert len(asked) == 2
 
 
 def test_revoking_asks(stub_daemon, terminal, monkeypatch, capsys) -> None:

@@ -144,3 +144,8 @@ def test_redirects_lead_to_names_that_are_served() -> None:
     assert redirects(found) == {"old.org": "new.org"}
     assert shown(found, "apps.localhost") == "new.org"
     assert shown(found, "apps.localhost", "old.org") == "new.org"
+    assert shown(found, "apps.localhost", "c.org") == "c.org"
+    old, third = found[0], Site("third.org", OWN_CA, 0.0)
+    assert shown([*found, third], "apps.localhost", "old.org") == "new.org", "where its clients come to"
+    assert redirects([old, third]) == {}, "the other one has gone: a change failed half way"
+    assert shown([old, third], "apps.localhost", "old.org") == "old.org"

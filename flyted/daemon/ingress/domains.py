@@ -168,9 +168,10 @@ class Domains:
 
         Raises :class:`NotFound`, :class:`InvalidInput`.
         """
-        to = call.args["to"]
+        domain, to = self._known(call).domain, call.args["to"]
+        call.about.tell(domain=domain)
+        sites.check_redirect(domain, to, self._table.all())
         call.about.outcome = f"redirects to {to}" if to else "served"
-        sites.check_redirect(self._known(call).domain, to, self._table.all())
         return await self._changed(call, redirect=to)
 
     async def _changed(self, call: Call, **fields: Any) -> DomainStatus:
@@ -256,10 +257,15 @@ class Domains:
             yield partial(self._forget, domain)
         elif given_before is not None:
             yield partial(site_certificates.keep, self._vault, domain, given_before)
-            yield partial(self._table.put, before)
+            yield partial(self._put_back, before)
         elif before.certificate != FILE:
             yield partial(site_certificates.forget, self._vault, domain)
-            yield partial(self._table.put, before)
+            yield partial(self._put_back, before)
+
+    def _put_back(self, before: Site) -> None:
+        """Store where a site's certificate came from; other calls may have changed the rest meanwhile."""
+        now = self._table.find(before.domain) or before
+        self._table.put(dataclasses.replace(now, certificate=before.certificate, acme=before.acme))
 
     def _forget(self, domain: str) -> None:
         self._table.remove(domain)

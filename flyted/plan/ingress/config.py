@@ -198,7 +198,6 @@ if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
     acl put method PUT
     acl local src 127.0.0.0/8 ::1
     # only a host that we serve is ever named in the answer
-    http-request set-var-fmt(txn.host) %[var(txn.host),field(1,.)].%[var(txn.moved)] if { var(txn.moved) -m found }
     http-request return status 308 @TEXT@ hdr Location https://%[var(txn.host)]@HTTPS_PORT@%[pathq] \
 lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" \
 unless gateway upload put local || { var(txn.authority) -m found }

@@ -60,7 +60,7 @@ string "421: this machine has no app of this name; its operator can list the app
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
 || { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 } \
 || { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } || { var(txn.authority) -m found }
-    # clients of a domain that has moved go to the same app's name at another one; flyted's own name there stays
+    # clients of a domain that has moved are sent to the app's name at another one; flyted's own name is not moved
     http-request set-var(txn.moved) var(txn.host),field(2,.,0),map(@FILES@/@REDIRECTS@) \
 unless { var(txn.app) -m str @GATEWAY@ } || { var(txn.authority) -m found }
     # an app that answered these could get certificates for its name, and keep them when another app has the name; an
@@ -69,8 +69,8 @@ unless { var(txn.app) -m str @GATEWAY@ } || { var(txn.authority) -m found }
 string "404: flyted alone answers the challenges of ACME authorities\n" if { path_beg /.well-known/acme-challenge/ }
 """
 
-MOVED = r"""    # a redirect ends one day, and a client may keep a 308 for ever (RFC 9110 15.4.9)
-    http-request return status 308 @TEXT@ hdr Cache-Control no-store \
+MOVED = r"""    # not to be stored: a client may keep a 308 for ever (RFC 9110 15.4.9), and this one ends one day
+    http-request return status 308 @TEXT@ @OWN@ \
 hdr Location https://%[var(txn.host),field(1,.)].%[var(txn.moved)]%[var(txn.port)]%[pathq] \
 string "308: this app has another name now\n" if { var(txn.moved) -m found }
 """

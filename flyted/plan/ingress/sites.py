@@ -72,9 +72,10 @@ def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
     return {site.domain: base_domain for site in sites}
 
 
-def redirects(sites: Iterable[Site]) -> dict[str, str]:
-    """Return the ingress's table of base domains that have moved: each leads to another one."""
-    return {site.domain: site.redirect for site in sites if site.redirect}
+def redirects(sites: Sequence[Site]) -> dict[str, str]:
+    """Return the ingress's table of base domains that redirect, each to another one, at which apps are served."""
+    served = {site.domain for site in sites if not site.redirect}
+    return {site.domain: site.redirect for site in sites if site.redirect in served}
 
 
 def check_redirect(domain: str, to: str, sites: Iterable[Site]) -> None:
@@ -83,7 +84,10 @@ def check_redirect(domain: str, to: str, sites: Iterable[Site]) -> None:
     if not to:
         return
     if to not in others:
-        raise InvalidInput(f"apps are not served at {printable(to)}, another domain", hint="flytectl domain ls")
+        raise InvalidInput(
+            f"apps are not served at {printable(to)}; the target must be another base domain of this machine",
+            hint="flytectl domain ls",
+        )
     if further := others[to].redirect:
         raise InvalidInput(f"{to} itself redirects to {further}", hint=f"redirect to {further}")
     check_no_target(domain, others.values())
@@ -94,7 +98,8 @@ def check_no_target(domain: str, sites: Iterable[Site]) -> None:
     for site in sites:
         if site.redirect == domain:
             raise InvalidInput(
-                f"{site.domain} redirects to {domain}", hint=f"sudo flytectl domain set {site.domain} --no-redirect"
+                f"{site.domain} redirects to {domain}",
+                hint=f"first: sudo flytectl domain set {site.domain} --redirect-to OTHER, or domain rm {site.domain}",
             )
 
 
@@ -177,9 +182,8 @@ def covers(names: Iterable[str], domain: str) -> bool:
 def shown(sites: Sequence[Site], base_domain: str, preferred: str = "") -> str:
     """Return the base domain in the URLs of apps: the preferred one, else the oldest site, else the machine's own.
 
-    One that redirects is in no URL.
+    If clients are redirected from that one, return where they come to.
     """
-    known = [site.domain for site in sorted(sites, key=lambda site: site.created_at) if not site.redirect]
-    if preferred in (*known, base_domain):
-        return preferred
-    return known[0] if known else base_domain
+    known = [site.domain for site in sorted(sites, key=lambda site: site.created_at)]
+    chosen = preferred if preferred in (*known, base_domain) else next(iter(known), base_domain)
+    return redirects(sites).get(chosen, chosen)
