@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Coroutine
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -26,8 +27,13 @@ from .notify import Notifier
 from .surroundings import flush, say
 from .words import BACKLOG
 
-READ_GRACE = 0.1  # the minimum of seconds between the last accept and the graceful stop
-READ_LIMIT = 2.0  # the maximum: a client may connect and never send anything
+READ_LIMIT = (
+    2.0  # the maximum of seconds between the last accept and the graceful stop: a client may never send anything
+)
+READ_POLL = 0.01
+ATTACHING = (
+    5  # iterations of the event loop: asyncio attaches an accepted connection in the second, reads in the third
+)
 EXIT_SECONDS = 5.0  # for on_shutdown and the app's own threads, once the server has stopped
 DRAIN_SECONDS = 20  # for answers in progress, unless the app's own configuration sets a limit
 
@@ -52,6 +58,7 @@ class Adopter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Patch uvicorn when it is imported; an app without uvicorn pays nothing."""
@@ -112,6 +119,30 @@ class Adopter:
 
         server_class.serve, server_class.startup = adopted_serve, adopted_startup
         server_class.handle_exit = adopted_handle_exit
+        self._patch_end(module)
+
+    def _patch_end(self, module: ModuleType) -> None:
+        """Have a stop take no longer than it needs to: a request may wait for the next start."""
+        server_class, adopter = module.Server, self
+        main_loop, shutdown = server_class.main_loop, server_class.shutdown
+
+        async def adopted_main_loop(server: Any) -> None:
+            if adopter._server is server:
+                await adopter._tick(main_loop(server))
+            else:
+                await main_loop(server)
+
+        async def adopted_shutdown(server: Any, sockets: list[socket.socket] | None = None) -> None:
+            state = server.server_state
+            if adopter._server is not server or state.connections or state.tasks:
+                await shutdown(server, sockets=sockets)
+                return
+            module.logger.info("Shutting down")  # uvicorn's words; it would wait for a moment, for nobody
+            adopter._close(server, *(sockets or ()))
+            if not server.force_exit:
+                await server.lifespan.shutdown()
+
+        server_class.main_loop, server_class.shutdown = adopted_main_loop, adopted_shutdown
 
     def _take(self, server: Any, bound: list[socket.socket] | None) -> list[socket.socket] | None:
         listener = self.give_up() if os.getpid() == self._process else None
@@ -159,16 +190,28 @@ class Adopter:
         polled = self._taken is not None and asyncio.get_running_loop().remove_reader(self._taken.fileno())
         if not polled:  # uvloop, which accepts and attaches a connection in one step
             self._close(server)
-        await asyncio.sleep(READ_GRACE)
+        for _ in range(ATTACHING):
+            await asyncio.sleep(0)
         self._close(server)
-        for _ in range(int((READ_LIMIT - READ_GRACE) / READ_GRACE)):
-            # A connection is accepted in one iteration of the loop, attached in the next, read in the one after.
+        for _ in range(int(READ_LIMIT / READ_POLL)):
             if all(getattr(connection, "cycle", self) is not None for connection in server.server_state.connections):
                 break
-            await asyncio.sleep(READ_GRACE)
+            await asyncio.sleep(READ_POLL)
         server.should_exit = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def _tick(self, main_loop: Coroutine[Any, Any, None]) -> None:
+        """Run uvicorn's main loop until it ends or a stop cancels it: it looks for one only ten times a second."""
+        self._ticking = asyncio.ensure_future(main_loop)
+        try:
+            await asyncio.wait([self._ticking])
+        finally:
+            self._ticking.cancel()
+        if not self._ticking.cancelled():
+            self._ticking.result()
 
     @staticmethod
-    def _close(server: Any) -> None:
-        for listening in server.servers:
+    def _close(server: Any, *sockets: socket.socket) -> None:
+        for listening in (*server.servers, *sockets):
             listening.close()
