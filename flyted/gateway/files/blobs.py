@@ -25,6 +25,8 @@ FILE_BYTES = 256 << 20
 """The same as flyted's own limit for a code bundle."""
 TOTAL_BYTES = 4 << 30
 FILES = 4000
+OF_A_USER = 0.75
+"""The part of the room that one user may fill: the rest is left to others."""
 KEPT_S = 3 * 86400.0
 SCHEME = "flyted://"
 NAME_LENGTH = 200
@@ -87,7 +89,7 @@ class Blob:
 
 
 class Blobs:
-    """The folder of all stored files, each named ``<place>.<sha256 of the content>``."""
+    """The folder of all stored files, each named ``<place>.<sha256 of the content>.<uid of who sent it>``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,25 +101,25 @@ class Blobs:
         for path in self._folder.glob(f"{place.stem}.*"):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
-                return Blob(path, path.suffix.removeprefix("."))
+                return Blob(path, path.name.split(".")[1])
         raise NotFound(f"{place.filename} is not, or no longer, on this machine")
 
     def has(self, place: BlobKey) -> bool:
         """Report whether the file of a place is stored."""
         return next(self._folder.glob(f"{place.stem}.*"), None) is not None
 
-    async def keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int) -> Blob:
-        """Store the content that comes in ``chunks``, if it has the MD5 of ``place``.
+    async def keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int, uid: int) -> Blob:
+        """Store the content that comes in ``chunks`` from the user ``uid``, if it has the MD5 of ``place``.
 
         The file appears as a whole or not at all. Raise :class:`InvalidInput` for another content and for more than
-        ``limit`` bytes, and :class:`HostFailure` if there is no room or the disk fails.
+        ``limit`` bytes, and :class:`HostFailure` if there is no room (for this user) or the disk fails.
         """
         with stored("the upload"):
             self.sweep(time.time())
-            self._check_room(limit)
-            return await self._keep(place, chunks, limit)
+            self._check_room(limit, uid)
+            return await self._keep(place, chunks, limit, uid)
 
-    async def _keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int) -> Blob:
+    async def _keep(self, place: BlobKey, chunks: AsyncIterator[bytes], limit: int, uid: int) -> Blob:
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         with files.aside(self._folder, 0o600) as new:
             async for chunk in chunks:
@@ -129,7 +131,7 @@ class Blobs:
                 new.file.write(chunk)
             if md5.hexdigest() != place.md5:
                 raise InvalidInput("the content does not match the announced MD5")
-            path = self._folder / f"{place.stem}.{sha256.hexdigest()}"
+            path = self._folder / f"{place.stem}.{sha256.hexdigest()}.{uid}"
             # in a thread: a disk may take seconds to flush what is large
             await tasks.whole(asyncio.to_thread(new.publish, path))
         return Blob(path, sha256.hexdigest())
@@ -141,12 +143,20 @@ class Blobs:
             if now - status.st_mtime > (3600 if part else KEPT_S):
                 path.unlink(missing_ok=True)
 
-    def _check_room(self, coming: int) -> None:
-        sizes = [status.st_size for _, status in self._files()]
-        if len(sizes) >= FILES or sum(sizes) + coming > TOTAL_BYTES + FILE_BYTES:
+    def _check_room(self, coming: int, uid: int) -> None:
+        sizes = [(status.st_size, path.suffix == f".{uid}") for path, status in self._files()]
+        own = [size for size, is_own in sizes if is_own]
+        if _is_full([size for size, _ in sizes], coming, 1):
             raise HostFailure("there is no room for more uploads until the oldest are three days old")
+        if _is_full(own, coming, OF_A_USER):
+            raise HostFailure("there is no room for more of your uploads until your oldest are three days old")
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 yield path, path.stat()
+
+
+def _is_full(sizes: list[int], coming: int, part: float) -> bool:
+    """Report whether ``coming`` bytes do not fit into a part of the room beside files of these sizes."""
+    return len(sizes) >= FILES * part or sum(sizes) + coming > TOTAL_BYTES * part + FILE_BYTES

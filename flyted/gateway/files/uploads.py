@@ -65,7 +65,7 @@ class Uploads:
                 return
             async with self._slots.slot(ticket.uid):
                 if not self._blobs.has(place):
-                    await self._blobs.keep(place, _chunks(receive), ticket.limit)
+                    await self._blobs.keep(place, _chunks(receive), ticket.limit, ticket.uid)
         except _Gone:
             return
         except HostFailure as error:
