@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -31,11 +32,16 @@ _HIDDEN = ("kcore", "keys", "key-users", "kallsyms", "kmsg", "timer_list", "sche
 _CONFIGURATION = {"/etc/uv/uv.toml": "uv/uv.toml", "/etc/pip.conf": "pip/pip.conf"}
 """The machine's files that say from where packages come, and their names below ``XDG_CONFIG_DIRS``."""
 
+_NAMES_FILE = re.compile(
+    r'Acquire::https::(?:.*::)?(?P<kind>CAInfo|CRLFile|IssuerCert|SslCert|SslKey) "(?P<path>.*)";'
+)
+
 
 def enter(uv: str) -> None:
     """Make the stacked layers the root of a command. The working folder is the machine's root afterwards."""
-    authorities = Path(SYSTEM_AUTHORITIES).read_bytes() if os.path.exists(SYSTEM_AUTHORITIES) else b""
-    resolver, apt = b"", apt_settings()
+    apt, authorities = without_files(apt_settings())
+    authorities = _own(SYSTEM_AUTHORITIES) + authorities
+    resolver = b""
     with contextlib.suppress(FileNotFoundError):  # of a machine without a network
         resolver = Path("/etc/resolv.conf").read_bytes()
     uv = os.path.realpath(uv)
@@ -121,6 +127,22 @@ def apt_settings(more: Iterable[str] = ()) -> bytes:
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check", "Acquire::Retries", "Acquire::ForceIPv")
     lines = [line for line in done.stdout.splitlines() if line.startswith(wanted)]
     return "".join(f"{line}\n" for line in [*lines, *more]).encode()
+
+
+def without_files(settings: bytes) -> tuple[bytes, bytes]:
+    """Return apt's settings without those that name a file of the machine, and the authorities that it trusts by them.
+
+    A step trusts these in the same way (:data:`AUTHORITIES`). It gets no certificate by which the machine itself is
+    known to a mirror, since its key would be readable in the step.
+    """
+    lines, trusted = [], b""
+    for line in settings.splitlines(keepends=True):
+        found = _NAMES_FILE.match(line.decode(errors="replace"))
+        if found is None:
+            lines.append(line)
+        elif found["kind"] == "CAInfo":
+            trusted += _own(found["path"])
+    return b"".join(lines), trusted
 
 
 def _processes() -> None:
