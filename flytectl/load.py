@@ -17,6 +17,8 @@ from flytectl import identity, install, loaded, pythons, run_as
 from flyted.contract.errors import InvalidInput, PackageMissing, SdkMissing, SdkUnfit, UserCodeFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flytectl.loaded import Loaded
 
 LOADER = pythons.INSTALLED / "flytectl" / "loader"
@@ -33,12 +35,14 @@ def load(
     project: str = "default",
     domain: str = "development",
     root: Path | None = None,
+    parameters: Sequence[str] = (),
 ) -> Loaded:
     """Return the apps of ``file``, dependencies first: all, or ``environment`` with its dependencies.
 
     ``environment``: the name of a variable or app. ``python``: a program, a version (``3.12``) or an environment's
     folder. ``python_env``: the environment in which the apps will run. ``root``: the folder at which the bundle
-    starts; by default the working directory, or the file's folder if the file is not below that. The file's output
+    starts; by default the working directory, or the file's folder if the file is not below that. ``parameters``:
+    values for parameters of the apps, each as ``[APP:]NAME=VALUE``. The file's output
     goes to stderr, so that stdout is the command's own. Close the result.
 
     Raise UserCodeFailed (with the user's traceback), PackageMissing, SdkMissing, SdkUnfit, Unsupported, InvalidInput,
@@ -56,6 +60,7 @@ def load(
         arguments += ["--env", environment]
     if root is not None:
         arguments += ["--root", str(root.absolute())]
+    arguments += [f"--parameter={each}" for each in parameters]
     try:
         return run(absolute, chosen, caller, arguments)
     except SdkMissing:

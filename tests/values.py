@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from typing import Any
 
@@ -21,6 +23,11 @@ def spec(name: str = "a", **changes: Any) -> AppSpec:
     """Return an app of the default scope that runs; ``changes`` are fields of AppSpec."""
     values: dict[str, Any] = {"key": AppKey("default", "development", name), "command": ("fserve", "--"), "image": {}}
     return AppSpec(**{**values, **changes})
+
+
+def parameters_of(*items: dict[str, Any]) -> str:
+    """Return --parameters as the SDK encodes it (flyte/app/_parameter.py)."""
+    return base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode(), mtime=0)).decode()
 
 
 def app(

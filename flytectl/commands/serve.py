@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Root folder of the code to send [.].",
 )
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="[APP:]NAME=VALUE",
+    help="Give a parameter of the app this value: a text, or the path or address of a file or folder. Repeatable.",
+)
 @click.option("--gpu", "gpu_flag", metavar="GPU", help="Use these GPUs instead: any, NAME or NAME:N.")
 @click.option("--cpu", is_flag=True, help="Run without a GPU, even if FILE requests one.")
 @click.option("--no-egress", is_flag=True, help="Forbid the app connections to other machines.")
@@ -72,9 +79,9 @@ if TYPE_CHECKING:
 @as_json
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
-    root_dir: str | None, gpu_flag: str | None, open_paths: tuple[str, ...], idle: str | None,
-    ready_path: str | None, start_timeout: str | None, rate: str | None, project: str, domain: str, *,
-    cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
+    root_dir: str | None, parameters: tuple[str, ...], gpu_flag: str | None, open_paths: tuple[str, ...],
+    idle: str | None, ready_path: str | None, start_timeout: str | None, rate: str | None, project: str,
+    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -94,7 +101,7 @@ def serve(
     require_same_version()
     with load(
         path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
-        domain=domain, root=Path(root_dir) if root_dir else None,
+        domain=domain, root=Path(root_dir) if root_dir else None, parameters=parameters,
     ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
         sleeping = [app for app in loaded.apps if runs_sleeper(app.idl)] or loaded.apps

@@ -14,7 +14,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import bundle, environments, image, module, sdk, translate
+from . import bundle, environments, given, image, module, sdk, translate
 from .failure import LoadError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--env")
     parser.add_argument("--sdk")
     parser.add_argument("--root")
+    parser.add_argument("--parameter", action="append", default=[])
     parser.add_argument("--project", default="default")
     parser.add_argument("--domain", default="development")
     return parser.parse_args(argv)
@@ -74,6 +75,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
     _tell_what_is_left_out(source, known)
     chosen = environments.choose(loaded, args.env)
     environments.settle(chosen)
+    given.give(chosen, args.parameter)
     bundles = _Bundles(source)
     apps = [_app(each, bundles, source, (args.project, args.domain)) for each in chosen]
     _tell_what_is_not_sent(source, bundles)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SERDE = "flyte.app._runtime.app_serde"
 SYS_PATH = "_F_SYS_PATH"  # flyte._constants.FLYTE_SYS_PATH
 RESOLVER = "flyte._internal.resolvers.app_env.AppEnvResolver"
+_ONLY = {"RunOutput": "the output of a run (RunOutput)", "ArtifactValue": "an artifact (ArtifactValue)"}
 
 
 def check(found: Found) -> None:
@@ -34,11 +35,17 @@ def check(found: Found) -> None:
         )
     for parameter in environment.parameters:
         word = type(parameter.value).__name__
-        if word in {"RunOutput", "ArtifactValue"}:
+        if word in _ONLY:
             raise LoadError(
                 "unsupported",
-                f"{environment.name}: the parameter {parameter.name!r} is a {word}, which needs a Flyte cluster",
-                hint="give the value itself, a string",
+                f"{environment.name}: parameter {parameter.name!r} is {_ONLY[word]}, which only a Flyte cluster has",
+                hint=f"give what it stands for, a path or an address: --parameter {parameter.name}=/srv/model",
+            )
+        if parameter.value is None:
+            raise LoadError(
+                "unsupported",
+                f"{environment.name}: the parameter {parameter.name!r} has no value",
+                hint=f"give one: --parameter {parameter.name}=VALUE",
             )
 
 

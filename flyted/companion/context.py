@@ -2,7 +2,7 @@
 
 The SDK merges ``env_vars``, ``log_level`` and the cluster into its own copy of the app after the app was created
 (flyte/_serve.py: "a temporary solution"), and says that they are set. The companion sends variables and log levels
-with the app, as variables, and refuses the other options by name.
+with the app, as variables, says that a cluster has no effect, and refuses the other options by name.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def _serving(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[...,
             return await old(self, app_env, *args, **kwargs)
         if refusal := _refusal(self):
             raise ValueError(f"app '{app_env.name}': {refusal}")
+        for note in _notes(self):
+            click.echo(f"note: {note}", err=True)
         before = _asked.set((app_env, _variables(self)))
         try:
             return await old(self, app_env, *args, **kwargs)
@@ -55,10 +57,13 @@ def _serving(old: Callable[..., Any], ours: Callable[[], bool]) -> Callable[...,
 def _refusal(context: Any) -> str:
     if getattr(context, "_dry_run", False):
         return "flyte.serve ignores dry_run=True and sends the app: use flyte.deploy(env, dry_run=True)"
+    return ""
+
+
+def _notes(context: Any) -> Iterator[str]:
     for field in ("cluster", "cluster_pool"):
         if getattr(context, f"_{field}", None) not in (None, "", "default"):
-            return f"{field}={getattr(context, f'_{field}')!r}: there is one machine"
-    return ""
+            yield f"{field}={getattr(context, f'_{field}')!r} has no effect: flyted runs on one machine"
 
 
 def _variables(context: Any) -> dict[str, str]:

@@ -35,6 +35,8 @@ _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
     "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
 )  # fmt: skip
+PICKLED = "--pkl"
+"""fserve's option for an app that was pickled (``interactive_mode``, a notebook), with an address as its value."""
 _DISK = "EPHEMERAL_STORAGE"  # resources.disk
 _NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, so absent in protobuf-JSON
 
@@ -127,7 +129,7 @@ def spec_of(
         links=tuple(
             (str(x.get("title", "")), link_target(str(x.get("path", "")))) for x in messages(spec.get("links"))
         ),
-        unmet=tuple(_unmet(message(idl.get("metadata")), scaling)),
+        unmet=tuple(_unmet(message(idl.get("metadata")), scaling, spec)),
         **_resources(container, message(spec.get("extendedResources"))),
         **_gpus(container, message(spec.get("extendedResources")), gpus),
     )
@@ -158,8 +160,6 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
     ingress = message(spec.get("ingress"))
     if ingress.get("private"):
         yield f"private={ingress['private']!r} (the ingress serves all apps)"
-    if spec.get("clusterPool", "default") not in ("", "default") or spec.get("cluster"):
-        yield "cluster_pool and cluster: flyted runs on one machine"
     yield from _unsupported_resources(container, message(spec.get("extendedResources")), gpus)
     yield from _unsupported_program(words_of(container))
 
@@ -178,7 +178,7 @@ def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
     return integer(message(replicas).get("min")), integer(message(replicas).get("max"))
 
 
-def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
+def _unmet(metadata: dict[str, Any], scaling: dict[str, Any], spec: dict[str, Any]) -> Iterator[str]:
     """Yield each field that is set and not supported, but not refused, since the app runs without it."""
     low, high = _replicas(scaling)
     if high > 1:
@@ -191,6 +191,9 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any]) -> Iterator[str]:
     if labels := message(metadata.get("labels")):
         names = ", ".join(printable(name) for name in sorted(labels)[:8])
         yield f"labels ({names}) have no effect: flyted does not select by labels"
+    for name, field in (("cluster_pool", "clusterPool"), ("cluster", "cluster")):
+        if spec.get(field, "default") not in ("", "default"):
+            yield f"{name}={printable(spec[field])} has no effect: flyted runs on one machine"
 
 
 def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
@@ -210,13 +213,11 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
     """Yield what the command asks of Flyte's fserve and flyted's ``launch`` does not support."""
     if command[:1] != ["fserve"]:
         return
-    if "--pkl" in command:
-        yield "a pickled app (served from a notebook): move it to a file"
     for parameter in parameters(command):
         kind, name = parameter.get("type", "string"), printable(parameter.get("name"))
         if kind == "app_endpoint":
             yield f"parameter {name} is the address of another app (AppEndpoint): apps cannot reach each other"
-        elif kind != "string":
+        elif kind not in ("string", "file", "directory"):
             yield f"parameter {name} of type {printable(kind)}"
 
 
@@ -283,6 +284,8 @@ def _command(words: list[str]) -> tuple[str, ...]:
         value = next(rest, "")
         if word in _KEPT_OPTIONS:
             kept += [word, value]
+        elif word == PICKLED:
+            kept += [word, "bundle"]
         elif word not in _DROPPED_OPTIONS:
             raise Unsupported(f"fserve option {printable(word)} is not known to this version of flyted")
     return (*kept, "--")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-import os
+import sys
 from typing import Any
 
 from .refused import Refused
@@ -31,13 +31,23 @@ def load(module: str, variable: str) -> Any:
 def load_pickled(bundle: str) -> Any:
     """Return the environment in a pickled bundle (``load_pkl_app_env`` in flyte/_bin/serve.py).
 
-    Raise ``Refused`` if the bundle cannot be read. Exceptions of the user's code are passed on.
+    Raise ``Refused`` if the bundle cannot be read, is not made for this Python and its packages, or holds no app.
     """
     import gzip
     import pickle
+    import zlib
 
     try:
         with gzip.open(bundle, "rb") as file:
-            return pickle.load(file)  # noqa: S301 - the app's own code, run as the app
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise Refused(f"code bundle {os.path.basename(bundle)} cannot be read: {error}") from None
+            found = pickle.load(file)  # noqa: S301 - the app's own code, run as the app
+    except (OSError, EOFError, zlib.error, pickle.UnpicklingError) as error:
+        raise Refused(f"the pickled app cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - whatever is in a pickle may raise anything
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise Refused(
+            f"the pickled app cannot be loaded by the image's Python {version} ({type(error).__name__}: {error}): "
+            "the image needs the Python and the packages with which it was pickled"
+        ) from None
+    if not hasattr(found, "_server"):
+        raise Refused(f"the pickle holds no app environment, but a {type(found).__name__}")
+    return found

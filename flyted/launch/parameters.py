@@ -1,7 +1,7 @@
 """Decodes the app's parameters, sets them as variables, and writes them where ``flyte.app.get_parameter`` looks.
 
-Follows ``sync_parameters`` and ``main`` of flyte/_bin/serve.py. Plain strings and addresses of other apps are decoded
-here, without importing flyte; files and folders are left to Flyte's own function, which can fetch them.
+Follows ``sync_parameters`` and ``main`` of flyte/_bin/serve.py. Strings, addresses of other apps and paths of this
+machine are decoded here, without importing flyte; what is in a storage is fetched by the app's own SDK (fetch.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from .bundle import write_whole
+from .notify import Notifier
 from .options import check_variable
 from .refused import Refused
 from .workdir import own_path
@@ -30,11 +31,12 @@ class Parameters:
         self.plain, self.bound, self.variables = plain, bound, variables
 
 
-def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Parameters:
-    """Decode ``--parameters`` (base64 of gzip of JSON), and fetch its files and folders to ``dest``.
+def decode(transport: str, environ: MutableMapping[str, str], *, bind: bool = False) -> Parameters:
+    """Decode ``--parameters`` (base64 of gzip of JSON), and fetch its files and folders.
 
-    Raise ``Refused`` if it cannot be read, sets a variable that an app may not set, or needs an unknown address.
-    Exceptions of the SDK's own fetching are passed on.
+    ``bind``: make the values for a server function, of which files and folders are objects of the SDK. Raise
+    ``Refused`` if it cannot be read, sets a variable that an app may not set, needs an unknown address, or has a file
+    or folder that cannot be had.
     """
     if not transport:
         return Parameters({}, {}, {})
@@ -42,15 +44,15 @@ def decode(transport: str, dest: str, environ: MutableMapping[str, str]) -> Para
     for item in items:
         if item.get("env_var"):
             check_variable(str(item["env_var"]), f"parameter {item['name']!a}")
-    if any(item.get("download") or item.get("type") in ("file", "directory") for item in items):
-        import asyncio
+    paths: dict[str, str] = {}
+    if any(item.get("type") in ("file", "directory") for item in items):
+        from . import fetch
 
-        from flyte._bin.serve import sync_parameters  # the app's own SDK
-
-        return Parameters(*asyncio.run(sync_parameters(transport, dest)))
-    plain = {item["name"]: _value(item, environ) for item in items}
+        paths = fetch.paths(items, environ, Notifier(environ.get("NOTIFY_SOCKET")).status)
+    plain = {item["name"]: paths.get(item["name"]) or _value(item, environ) for item in items}
     variables = {item["env_var"]: plain[item["name"]] for item in items if item.get("env_var")}
-    return Parameters(plain, dict(plain), variables)
+    bound = {item["name"]: _object(item, plain[item["name"]]) for item in items} if bind else dict(plain)
+    return Parameters(plain, bound, variables)
 
 
 def publish(parameters: Parameters, environ: MutableMapping[str, str]) -> None:
@@ -76,6 +78,14 @@ def _items(transport: str) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error, RecursionError):
         pass
     raise Refused("the app's --parameters cannot be read")
+
+
+def _object(item: dict[str, Any], value: str) -> Any:
+    if item.get("type") not in ("file", "directory"):
+        return value
+    from flyte import io  # the app's own SDK
+
+    return io.File(path=value) if item["type"] == "file" else io.Dir(path=value)
 
 
 def _value(item: dict[str, Any], environ: MutableMapping[str, str]) -> str:

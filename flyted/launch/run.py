@@ -97,9 +97,9 @@ def _run_fserve(
     """Do the steps of ``main`` in flyte/_bin/serve.py, in the same order."""
     from . import environment, parameters
 
-    given = parameters.decode(asked.parameters, os.path.abspath(asked.dest or "."), environ)
+    given = parameters.decode(asked.parameters, environ, bind=not options.port)
     found = None
-    if asked.pkl:
+    if asked.pkl and not options.port:
         found = environment.load_pickled(options.bundle or "")
     elif asked.resolver_args and not options.port:
         # A program on a port of its own needs nothing of the module, and its import, with the SDK, is most of a wake.

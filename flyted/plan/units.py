@@ -24,7 +24,7 @@ from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, set_by_systemd, state_name, user_of
 from flyted.launch import words
 from flyted.layers.words import PATH
-from flyted.plan import command, knative, rooted
+from flyted.plan import command, knative, parameter_mounts, rooted
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.gpus import driver
@@ -154,8 +154,9 @@ def app_units(
     asked = [(name, layout.credentials) for name in names]
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
     socket, options = _socket(spec, replica, layout), [*_launch_options(spec, engine, credentials, layout)]
-    mounts = {}
+    service, mounts = parameter_mounts.view(service, spec, rooted=root is not None), {}
     if root is not None:
+        root = parameter_mounts.with_volumes(root, spec)
         mounts = {root_mount.unit(replica): root_mount.properties(replica, root.layers, platform.kernel)}
         environment = driver.environment(spec, environment)
         service, socket = rooted.in_root(service, spec, replica, root, layout.launch), socket | rooted.needs(replica)

@@ -15,6 +15,7 @@ from flyted.contract.app import SecretUse, from_dict, to_dict
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl import asks_gpu, spec_of
 from tests.contract.described import IDL, RESOLVER, changed
+from tests.values import parameters_of
 
 
 def test_the_documents_app() -> None:
@@ -53,8 +54,6 @@ def test_a_spec_survives_the_wire() -> None:
         ("pod", {"x": 1}, "pod_template"),
         ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): at least 2"),
         ("ingress.private", True, "private"),
-        ("clusterPool", "gpus", "cluster_pool"),
-        ("cluster", "east", "cluster"),
         (
             "extendedResources",
             {"gpuAccelerator": {"device": "tpu-v5p-slice", "deviceClass": "GOOGLE_TPU"}},
@@ -81,6 +80,8 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
         ("autoscaling.replicas", {}, "replicas=0 is treated as (0, 1)"),
         ("autoscaling.scalingMetric", {"concurrency": {"targetValue": 10}}, "scaling.metric=Concurrency"),
         ("autoscaling.scalingMetric", {"requestRate": {"targetValue": 5}}, "scaling.metric=RequestRate"),
+        ("clusterPool", "gpus", "cluster_pool='gpus' has no effect: flyted runs on one machine"),
+        ("cluster", "east", "cluster='east' has no effect: flyted runs on one machine"),
     ],
 )
 def test_what_an_app_does_without_is_said(path: str, value: object, said: str) -> None:
@@ -156,10 +157,10 @@ def test_a_number_of_gpus_is_a_number() -> None:
 def test_all_problems_are_told_at_once() -> None:
     """Nobody repairs a file ten times."""
     idl = changed("ingress.private", True)
-    idl["spec"]["cluster"] = "east"
+    idl["spec"]["pod"] = {"x": 1}
     with pytest.raises(Unsupported) as caught:
         spec_of(idl)
-    assert "cluster" in caught.value.message
+    assert "pod_template" in caught.value.message
     assert "private" in caught.value.message
 
 
@@ -198,18 +199,34 @@ def test_a_spec_of_before_there_were_tokens_stays_open() -> None:
     assert from_dict(old).requires_auth is False
 
 
-@pytest.mark.parametrize("kind", ["file", "directory", "app_endpoint"])
-def test_parameters_that_need_a_cluster_are_refused(kind: str) -> None:
-    """Only string parameters are values that are there at the start."""
+def with_parameter(kind: str) -> tuple[dict[str, Any], str]:
     idl = copy.deepcopy(IDL)
-    text = json.dumps({"parameters": [{"name": "model", "type": kind, "value": "s3://b/m"}]})
-    idl["spec"]["container"]["command"][1:1] = [
-        "--parameters",
-        base64.b64encode(gzip.compress(text.encode())).decode(),
-    ]
+    text = parameters_of({"name": "model", "type": kind, "value": "s3://b/m"})
+    idl["spec"]["container"]["command"][1:1] = ["--parameters", text]
+    return idl, text
+
+
+@pytest.mark.parametrize("kind", ["weather", "app_endpoint"])
+def test_parameters_of_other_kinds_are_refused(kind: str) -> None:
+    """Those of a newer SDK, and another app's address."""
     with pytest.raises(Unsupported, match="'model'") as caught:
-        spec_of(idl)
+        spec_of(with_parameter(kind)[0])
     assert ("another app (AppEndpoint)" in caught.value.message) is (kind == "app_endpoint")
+
+
+@pytest.mark.parametrize("kind", ["string", "file", "directory"])
+def test_parameters_reach_the_app(kind: str) -> None:
+    """launch gives them to it, at each start."""
+    idl, text = with_parameter(kind)
+    assert spec_of(idl).command[:3] == ("fserve", "--parameters", text)
+
+
+def test_a_pickled_app_is_served_like_another() -> None:
+    """Its address is the client's, and differs from one that was served by another client."""
+    command = ["fserve", "--version", "a", "--pkl", "flyted://p/d/m/code.pkl.gz", "--dest", ".", "--"]
+    spec = spec_of(changed("container.command", command), bundle="a" * 64)
+    assert spec.command == ("fserve", "--pkl", "bundle", "--")
+    assert (spec.port, spec.server_port) == (0, 8080)
 
 
 def test_a_parameters_bomb_is_small() -> None:

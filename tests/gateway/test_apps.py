@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -40,6 +41,29 @@ def test_a_description_reaches_flyted_with_its_bundle(gateway: Running) -> None:
         "fserve", "--resolver", "flyte._internal.resolvers.app_env.AppEnvResolver", "--resolver-args", "m:env", "--",
     ]  # fmt: skip
     assert spec["image"]["spec"] == {"baseImage": "ghcr.io/flyteorg/flyte:py3.12-v2.12.1", "pythonVersion": "3.12"}
+
+
+def test_a_pickled_app_reaches_flyted_as_it_is(gateway: Running) -> None:
+    """``interactive_mode``, or a notebook. Nothing but the app's own unit unpickles it."""
+    code = gzip.compress(b"cos\nsystem\n(S'touch /tmp/pickled'\ntR.")
+    place = bundle(gateway, code)
+    held = Held(gateway)
+    made = app(place)
+    words = list(made.spec.container.command)
+    at = words.index("--tgz")
+    made.spec.container.command[:] = [
+        *words[:at],
+        "--pkl",
+        place.url,
+        *words[at + 2 : words.index("--resolver")],
+        "--",
+    ]
+    create(gateway, made)
+    held.may_end.set()
+    spec = next(args for verb, args, _ in gateway.flyted.calls if verb == "app.serve")["spec"]
+    assert held.file == code
+    assert spec["command"] == ["fserve", "--pkl", "bundle", "--"]
+    assert not Path("/tmp/pickled").exists()
 
 
 def test_an_image_of_a_registry_is_flyteds_to_pull(gateway: Running) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,10 @@ import pytest
 
 from flyted.launch import parameters, workdir
 from flyted.launch.refused import Refused
+from tests.values import parameters_of
 
 # the SDK warns when it is imported
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-def transport(*items: dict[str, Any]) -> str:
-    """--parameters as the SDK encodes it."""
-    return base64.b64encode(gzip.compress(json.dumps({"parameters": items}).encode(), mtime=0)).decode()
 
 
 def test_the_sdk_and_launch_agree_on_strings_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +32,9 @@ def test_the_sdk_and_launch_agree_on_strings_and_files(tmp_path: Path, monkeypat
     for number, declared in enumerate((strings, [*strings, file])):
         monkeypatch.chdir(tmp_path)
         text = collection.from_parameters(declared).to_transport
-        ours = parameters.decode(text, str(tmp_path / f"ours{number}"), {})
         theirs = asyncio.run(sdk.sync_parameters(text, str(tmp_path / f"theirs{number}")))
+        shutil.rmtree(tmp_path / "mounted", ignore_errors=True)
+        ours = parameters.decode(text, {"CACHE_DIRECTORY": str(tmp_path)}, bind=True)
         assert (ours.plain, ours.variables) == (theirs[0], theirs[2])
         assert {name: str(getattr(value, "path", value)) for name, value in ours.bound.items()} == {
             name: str(getattr(value, "path", value)) for name, value in theirs[1].items()
@@ -68,7 +66,7 @@ def endpoint(**fields: Any) -> dict[str, Any]:
 def test_the_address_of_another_app_comes_from_the_pattern() -> None:
     """As AppEndpoint._retrieve_endpoint: INTERNAL_APP_ENDPOINT_PATTERN, where flyted sets it."""
     environ = {"INTERNAL_APP_ENDPOINT_PATTERN": "https://{app_fqdn}.apps.localhost"}
-    assert parameters.decode(transport(endpoint()), ".", environ).plain == {"e": "https://other.apps.localhost"}
+    assert parameters.decode(parameters_of(endpoint()), environ).plain == {"e": "https://other.apps.localhost"}
 
 
 @pytest.mark.parametrize(
@@ -79,18 +77,21 @@ def test_the_address_of_another_app_comes_from_the_pattern() -> None:
         (base64.b64encode(gzip.compress(b"{}", mtime=0)).decode(), {}),
         (base64.b64encode(gzip.compress(b"[1]", mtime=0)).decode(), {}),
         (base64.b64encode(gzip.compress(b"[" * 100_000, mtime=0)).decode(), {}),
-        (transport({"name": 1, "value": "x"}), {}),
-        (transport({"name": "a"}), {}),
-        (transport({"name": "a", "value": "x", "env_var": "LD_PRELOAD"}), {}),
-        (transport({"name": "a", "value": "x", "env_var": "A\n"}), {}),
-        (transport(endpoint()), {}),
-        (transport(endpoint(public=True)), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
-        (transport(endpoint()), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{other}"}),
-        (transport({**endpoint(), "value": "[" * 100_000}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
-        (transport({**endpoint(), "value": "no json"}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
+        (parameters_of({"name": 1, "value": "x"}), {}),
+        (parameters_of({"name": "a"}), {}),
+        (parameters_of({"name": "a", "value": "x", "env_var": "LD_PRELOAD"}), {}),
+        (parameters_of({"name": "a", "value": "x", "env_var": "A\n"}), {}),
+        (parameters_of(endpoint()), {}),
+        (parameters_of(endpoint(public=True)), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
+        (parameters_of(endpoint()), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{other}"}),
+        (
+            parameters_of({**endpoint(), "value": "[" * 100_000}),
+            {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"},
+        ),
+        (parameters_of({**endpoint(), "value": "no json"}), {"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}"}),
     ],
 )
 def test_what_cannot_be_read_or_must_not_be_set_is_refused(text: str, environ: dict[str, str]) -> None:
     """Never a traceback of ours, never a variable that changes what runs."""
     with pytest.raises(Refused):
-        parameters.decode(text, ".", environ)
+        parameters.decode(text, environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import pickle
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.launch.words import EX_CONFIG
 from tests.launch.harness import LAUNCH, ROOT, App, Unit, app_bundle, bundle, fserve
 
 pytestmark = pytest.mark.slow
@@ -239,3 +241,27 @@ def test_a_pickled_environment_is_served(make_unit: MakeUnit, running: Keep, tmp
     command = ["fserve", "--version", "x", "--pkl", "/x/code.pkl.gz", "--dest", ".", "--"]
     app = running(unit.start(tmp_path / "abc.tar.gz", command))
     assert (app.wait(), app.out) == (0, "served from a pickle\n"), app.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no gzip", "the pickled app cannot be read: Not a gzipped file"),
+        (gzip.compress(b"no pickle"), "the pickled app cannot be read: "),
+        (gzip.compress(pickle.dumps([*range(999)]))[:300], "the pickled app cannot be read: "),
+        (gzip.compress(pickle.dumps({"a": 1})), "the pickle holds no app environment, but a dict"),
+        (gzip.compress(b"cnowhere\nenv\n."), "ModuleNotFoundError: No module named 'nowhere'): the image needs the"),
+        (gzip.compress(b"\x80\x63."), "cannot be loaded by the image's Python 3.|unsupported pickle protocol: 99"),
+    ],
+    ids=["no-gzip", "no-pickle", "cut-off", "a-dict", "no-module", "newer"],
+)
+def test_a_pickle_that_is_none_is_refused(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, content: bytes, said: str
+) -> None:
+    """In one sentence, without a traceback."""
+    unit = make_unit()
+    (tmp_path / "abc.tar.gz").write_bytes(content)
+    app = running(unit.start(tmp_path / "abc.tar.gz", ["fserve", "--version", "x", "--pkl", "bundle", "--"]))
+    assert app.wait() == EX_CONFIG
+    assert "Traceback" not in app.err
+    assert any(each in app.err for each in said.split("|")), app.err

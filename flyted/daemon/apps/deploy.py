@@ -39,7 +39,7 @@ from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan import arguments
+from flyted.plan import arguments, parameter_mounts
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
@@ -165,7 +165,9 @@ class Deploy:
         arguments.check(spec)
         check_engine(spec)
         await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
-        await self.gpus.check_driver(spec.key, needed=self.images.check(spec) and bool(spec.gpu_count))
+        rooted = self.images.check(spec)
+        parameter_mounts.check(spec, rooted=rooted)
+        await self.gpus.check_driver(spec.key, needed=rooted and bool(spec.gpu_count))
         self._check_room(spec)
 
     def _fingerprint(self, spec: AppSpec) -> str:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from flyted.contract import code
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound, Unsupported
-from flyted.contract.idl import spec_of
+from flyted.contract.idl import PICKLED, spec_of
 from flyted.contract.names import AppKey, printable
 from flyted.gateway.files.blobs import Blobs, place_of
 from flyted.gateway.files.recipes import GUESS, Recipes, name_of
@@ -89,10 +89,11 @@ def _bundle(app: app_definition_pb2.App, blobs: Blobs) -> tuple[Path | None, str
     command = list(app.spec.container.command)
     end = command.index("--") if "--" in command else len(command)
     words = command[:end]
-    if words[:1] != ["fserve"] or "--tgz" not in words[:-1]:
+    option = next((each for each in ("--tgz", PICKLED) if each in words[:-1]), "")
+    if words[:1] != ["fserve"] or not option:
         return None, ""
     # the SDK uploads for the project of its configuration, whatever with_servecontext(project=…) says
-    place = place_of(words[words.index("--tgz") + 1])
+    place = place_of(words[words.index(option) + 1])
     try:
         blob = blobs.find(place)
     except NotFound as error:
