@@ -87,7 +87,7 @@ def _refused(what: str, ours: Callable[[], bool], old: Callable[..., Any]) -> Ca
         if not ours():
             return await old(self)
         raise _failure(
-            f"a parameter is the {what}, which does not exist here ({NOT_HERE}): give the value itself, a string"
+            f"a parameter is the {what}, which does not exist here ({NOT_HERE}): give a string, File or Dir instead"
         )
 
     return materialize

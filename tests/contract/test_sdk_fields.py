@@ -1,59 +1,47 @@
-"""Every field of the SDK has its place in flytectl(1), "FIELDS": a new one fails here instead of being ignored."""
+"""Each field, command and method of the SDK has its row in flyted-compat(7), so that a new one is noticed."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.compat import commands, fields, page, remote
+
+# the SDK warns when it is imported
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
 flyte = pytest.importorskip("flyte")
-app = pytest.importorskip("flyte.app")
-images = pytest.importorskip("flyte._image")
 
-MAN = Path(__file__).parents[2] / "packaging/man/flytectl.1"
-CLASSES = (
-    app.AppEnvironment, app.Scaling, app.Port, app.Domain, app.Link, app.Timeouts, app.Parameter,
-    flyte.Resources, flyte.Secret, flyte.Image,
-)  # fmt: skip
-KINDS = {"Honoured", "Reported, without effect", "Refused by name", "Without effect here"}
+COMMANDS = "from tests.compat import commands; print(*sorted(commands.known()), sep='\\n')"
 
 
-def listed() -> dict[str, str]:
-    """``Class.field`` → which list of the man page it is in; twice is a mistake."""
-    section = re.search(r"^\.Sh FIELDS\n(.*?)^\.Sh ", MAN.read_text(), re.DOTALL | re.MULTILINE)
-    assert section is not None
-    found: dict[str, str] = {}
-    for part in section[1].split("\n.It ")[1:]:
-        kind, _, text = part.partition("\n")
-        for name in re.findall(r"^\.Fa (\S+)", text, re.MULTILINE):
-            assert name not in found, f"{name} is listed twice"
-            found[name] = kind
-    return found
+def test_every_field_has_its_row() -> None:
+    """And none is listed that the SDK does not have."""
+    assert fields.FIELDS.keys() == fields.known()
+    assert {verdict for verdict, _ in fields.FIELDS.values()} == {
+        fields.HONOURED, fields.REPORTED, fields.REFUSED, fields.WITHOUT,
+    }  # fmt: skip
 
 
-def fields(kind: Any) -> set[str]:
-    return {f"{kind.__name__}.{f.name}" for f in dataclasses.fields(kind) if not f.name.startswith("_")}
+def test_every_command_has_its_row(tmp_path: Path) -> None:
+    """As the command itself lists them, in a folder without files that would be commands."""
+    listed = subprocess.run(
+        [sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(page.PAGE.parents[2]), "DO_NOT_TRACK": "1", "HOME": str(tmp_path)},
+    ).stdout.splitlines()  # fmt: skip
+    assert commands.COMMANDS.keys() == set(listed)
+    tried = {commands.WORKS, commands.REFUSED}
+    left = [name for name, each in commands.COMMANDS.items() if each.verdict in tried and each.tried is None]
+    assert left == ["proxy app"], "tests/machine/test_fields.py tries it"
 
 
-def known() -> set[str]:
-    """The fields of an app and of its parts, the kinds of layers of an image, and what a serve can be told."""
-    from flyte.app.extras import FastAPIAppEnvironment
-
-    found = set().union(*(fields(kind) for kind in CLASSES))
-    own = {f.name for f in dataclasses.fields(FastAPIAppEnvironment)} - {
-        f.name for f in dataclasses.fields(app.AppEnvironment)
-    }
-    found |= {f"FastAPIAppEnvironment.{name}" for name in own if not name.startswith("_")}
-    layers = [kind for _, kind in inspect.getmembers(images, inspect.isclass) if issubclass(kind, images.Layer)]
-    found |= {f"Image.{kind.__name__}" for kind in layers if kind is not images.Layer}
-    return found | {f"with_servecontext.{name}" for name in inspect.signature(flyte.with_servecontext).parameters}
+def test_every_method_has_its_row() -> None:
+    assert remote.METHODS.keys() == remote.known()
 
 
-def test_every_field_has_its_place() -> None:
-    """And the man page names none that the SDK does not have."""
-    assert set(listed()) == known()
-    assert set(listed().values()) == KINDS
+def test_the_page_is_what_the_tables_say() -> None:
+    """To write it: python -m tests.compat."""
+    assert page.written() == page.tables()
