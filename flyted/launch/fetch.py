@@ -27,7 +27,7 @@ from .words import EX_CANTCREAT, EX_TEMPFAIL
 FILE, DIRECTORY = "file", "directory"
 KINDS = (FILE, DIRECTORY)
 FOLDER = "parameters"  # below the app's cache
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 _LEFT_FREE = 256 << 20
 """Bytes of the disk that a fetch leaves to others."""
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -40,7 +40,7 @@ Told = dict[str, Any]
 def paths(
     items: list[dict[str, Any]], environ: MutableMapping[str, str], say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Return name → path of each file and folder that is to be downloaded; ``say`` is told what is being fetched.
+    """Return name → path of each file and folder that is to be downloaded; ``say`` is told of each that is fetched.
 
     Raise ``Refused`` for one that is missing, is neither file nor folder, does not fit on the disk, cannot be fetched,
     or cannot be shown at its ``mount``.
@@ -64,10 +64,9 @@ def _path(item: dict[str, Any], cache: str, say: Callable[[str], None]) -> str:
     value = item["value"]
     if not is_remote(value):
         return _local(item, os.path.abspath(value.removeprefix("file://")))
-    say(f"fetching parameter {item['name']!a}")
     try:
         os.makedirs(cache, 0o700, exist_ok=True)
-        return _remote(item, cache)
+        return _remote(item, cache, say)
     except Refused:
         raise
     except OSError as error:
@@ -105,7 +104,7 @@ def _local(item: dict[str, Any], path: str) -> str:
     return path
 
 
-def _remote(item: dict[str, Any], cache: str) -> str:
+def _remote(item: dict[str, Any], cache: str, say: Callable[[str], None]) -> str:
     """Return where a file or folder of a storage is in the cache, fetched unless it is there as the storage has it.
 
     Its folder is locked until this process ends, so that no other start prunes it.
@@ -118,7 +117,9 @@ def _remote(item: dict[str, Any], cache: str) -> str:
     text = json.dumps([item["type"], item["value"], told], sort_keys=True, default=str)
     final = os.path.join(cache, hashlib.sha256(text.encode()).hexdigest()[:32])
     while hold(final) is None:
-        _check_room(item, told, cache)
+        size = _size(told)
+        _check_room(item, size, cache)
+        say(f"fetching {_named(item)}, {size / _MIB:.1f} MiB")
         fresh = tempfile.mkdtemp(prefix=_NEW, dir=cache)
         held = lock(fresh, fcntl.LOCK_SH)
         try:
@@ -166,8 +167,11 @@ async def _fetched(item: dict[str, Any], target: str) -> None:
     await storage.get(item["value"], target, recursive=item["type"] == DIRECTORY)
 
 
-def _check_room(item: dict[str, Any], told: Told, cache: str) -> None:
-    size = sum(each.get("size") or 0 for each in told.values())
+def _size(told: Told) -> int:
+    return sum(each.get("size") or 0 for each in told.values())
+
+
+def _check_room(item: dict[str, Any], size: int, cache: str) -> None:
     free = shutil.disk_usage(cache).free - _LEFT_FREE
     if size > free:
         raise Refused(

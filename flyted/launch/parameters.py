@@ -14,6 +14,7 @@ from .bundle import write_whole
 from .notify import Notifier
 from .options import check_variable
 from .refused import Refused
+from .surroundings import say
 from .workdir import own_path
 
 FILE = "flyte-parameters.json"  # flyte/app/_parameter.py RUNTIME_PARAMETERS_FILE: name of the file and of a variable
@@ -48,7 +49,13 @@ def decode(transport: str, environ: MutableMapping[str, str], *, bind: bool = Fa
     if any(item.get("type") in ("file", "directory") for item in items):
         from . import fetch
 
-        paths = fetch.paths(items, environ, Notifier(environ.get("NOTIFY_SOCKET")).status)
+        notifier = Notifier(environ.get("NOTIFY_SOCKET"))
+
+        def tell(text: str) -> None:
+            say(text)  # in the log, for a start that takes too long
+            notifier.status(text)
+
+        paths = fetch.paths(items, environ, tell)
     plain = {item["name"]: paths.get(item["name"]) or _value(item, environ) for item in items}
     variables = {item["env_var"]: plain[item["name"]] for item in items if item.get("env_var")}
     bound = {item["name"]: _object(item, plain[item["name"]]) for item in items} if bind else dict(plain)

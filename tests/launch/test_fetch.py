@@ -49,8 +49,10 @@ def got(here: Path, *items: dict[str, Any]) -> dict[str, str]:
     return parameters.decode(parameters_of(*items), {"CACHE_DIRECTORY": str(here / "cache")}).plain
 
 
-def test_a_file_of_a_storage_is_fetched_once_until_it_changes(here: Path, s3: Storage) -> None:
-    """A wake asks whether it is the same, and fetches nothing; what is not used any more is deleted."""
+def test_a_file_of_a_storage_is_fetched_once_until_it_changes(
+    here: Path, s3: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wake asks whether it is the same, and fetches nothing; what is fetched is in the app's log, with its size."""
     s3.objects["b/models/m.bin"] = b"weights"
     first = got(here, item("s3://b/models/m.bin"))["p"]
     assert (Path(first).read_bytes(), Path(first).name) == (b"weights", "m.bin")
@@ -61,6 +63,8 @@ def test_a_file_of_a_storage_is_fetched_once_until_it_changes(here: Path, s3: St
     second = got(here, item("s3://b/models/m.bin"))["p"]
     assert Path(second).read_bytes() == b"better"
     assert second != first
+    said = "flyted: fetching parameter 'p' ('s3://b/models/m.bin'), 0.0 MiB\n"
+    assert capsys.readouterr().err == said * 2
 
 
 def test_what_no_process_uses_is_deleted(here: Path, s3: Storage) -> None:
