@@ -28,6 +28,7 @@ _MACHINE = ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbi
 _TAKEN = (*_MACHINE, "dev", "home", "proc", "run", "sys")
 _WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  what every app can write to anyway
 _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
+_ROOT = ("/", "mode=755,size=1m")
 _LINKS = "mode=1777,size=64m"
 """Links take little; a large file is on the disk, in the app's cache."""
 
@@ -62,13 +63,13 @@ def view(service: dict[str, Any], spec: AppSpec, *, rooted: bool) -> dict[str, A
     shown = folders(spec)
     if rooted or not shown:
         return service
-    binds = [(path, path, True, _RECURSIVE) for path in sorted({*(f"/{each}" for each in _MACHINE), *_also(spec)})]
-    own = [("/", "mode=755,size=1m"), *((folder, _LINKS) for folder in shown)]
+    seen = {(path, path, True, _RECURSIVE) for path in (*(f"/{each}" for each in _MACHINE), *_also(spec))}
+    binds, empty = service["BindReadOnlyPaths"], service["TemporaryFileSystem"]
     return {
         **service,
         "MountAPIVFS": True,
-        "BindReadOnlyPaths": [*binds, *service["BindReadOnlyPaths"]],
-        "TemporaryFileSystem": [*own, *service["TemporaryFileSystem"]],
+        "BindReadOnlyPaths": [*sorted(seen - set(binds)), *binds],
+        "TemporaryFileSystem": [*dict.fromkeys((_ROOT, *((folder, _LINKS) for folder in shown), *empty))],
     }
 
 
