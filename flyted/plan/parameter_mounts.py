@@ -3,8 +3,6 @@
 On a cluster an app can write anywhere in its container, so ``mount`` may be any path, such as /app/models. Here launch
 shows the parameter there (flyted/launch/fetch.py) as links, in a small folder in memory that the unit gets.
 
-systemd makes a mount point where there is none. In the root of an image that is the replica's own folder in memory.
-The machine's root is no place for it: such a unit gets a root in memory, in which it sees the machine's folders.
 Source of what a mount means: ``sync_parameters`` in flyte/_bin/serve.py.
 """
 
@@ -19,18 +17,16 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput
 from flyted.contract.fserve import parameters
-from flyted.contract.names import printable
+from flyted.contract.names import Replica, printable
+from flyted.plan import memory_root
 from flyted.plan.facts import RootFact
 from flyted.plan.images.root_check import is_volume
 
-_MACHINE = ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "srv", "usr", "var")
-"""The folders of the machine's root that an app with an empty one sees."""
-_TAKEN = (*_MACHINE, "dev", "home", "proc", "run", "sys")
 _WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  what every app can write to anyway
 _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
-_ROOT = ("/", "mode=755,size=1m")
 _LINKS = "mode=1777,size=64m"
 """Links take little; a large file is on the disk, in the app's cache."""
+Properties = dict[str, Any]
 
 
 def folders(spec: AppSpec) -> tuple[str, ...]:
@@ -45,7 +41,7 @@ def check(spec: AppSpec, *, rooted: bool) -> None:
     ``rooted``: whether the app's image has a root of its own.
     """
     for folder in folders(spec):
-        fits = is_volume(folder) if rooted else folder.split("/")[1] not in _TAKEN and folder != "/root"
+        fits = is_volume(folder) if rooted else folder.split("/")[1] not in memory_root.TAKEN and folder != "/root"
         if not (_FOLDER.fullmatch(folder) and fits):
             raise InvalidInput(
                 f"app '{spec.key}': a parameter cannot be shown in {printable(folder)}, which is the machine's own",
@@ -58,31 +54,24 @@ def with_volumes(root: RootFact, spec: AppSpec) -> RootFact:
     return replace(root, volumes=tuple(dict.fromkeys((*root.volumes, *folders(spec)))))
 
 
-def view(service: dict[str, Any], spec: AppSpec, *, rooted: bool) -> dict[str, Any]:
-    """Return the properties of a service with what shows its parameters; in an image's root nothing is missing."""
+def pair(
+    service: Properties, socket: Properties, spec: AppSpec, replica: Replica, *, rooted: bool
+) -> tuple[Properties, Properties, dict[str, Properties]]:
+    """Return the properties of both units with what shows the app's parameters, and the mounts that they need.
+
+    ``rooted``: whether the app's image has a root of its own, in which nothing is missing.
+    """
     shown = folders(spec)
     if rooted or not shown:
-        return service
-    seen = {(path, path, True, _RECURSIVE) for path in (*(f"/{each}" for each in _MACHINE), *_also(spec))}
-    binds, empty = service["BindReadOnlyPaths"], service["TemporaryFileSystem"]
-    return {
-        **service,
-        "MountAPIVFS": True,
-        "BindReadOnlyPaths": [*sorted(seen - set(binds)), *binds],
-        "TemporaryFileSystem": [*dict.fromkeys((_ROOT, *((folder, _LINKS) for folder in shown), *empty))],
-    }
-
-
-_RECURSIVE = 0x4000
-"""MS_REC of mount(2): with what is mounted below."""
+        return service, socket, {}
+    links = [(folder, _LINKS) for folder in shown]
+    service = {**service, "TemporaryFileSystem": [*service["TemporaryFileSystem"], *links]}
+    return memory_root.pair(service, socket, replica, _also(spec))
 
 
 def _also(spec: AppSpec) -> Iterator[str]:
-    """Yield the folders of the machine's root, besides the usual ones, in which the app has something to read."""
-    for path in (spec.python_env, *(folder for _, folder in spec.models), *_local(parameters(spec.command))):
-        top = path.split("/")[1] if path.startswith("/") else ""
-        if top and top not in (*_TAKEN, "root", "tmp"):
-            yield f"/{top}"
+    """Yield the paths at which the app has something to read on the machine."""
+    yield from (spec.python_env, *(folder for _, folder in spec.models), *_local(parameters(spec.command)))
 
 
 def _local(found: Iterable[dict[str, Any]]) -> Iterator[str]:

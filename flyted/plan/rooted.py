@@ -31,7 +31,8 @@ reports it. A VOLUME in their place is refused: systemd would make it read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flyted.contract.app import AppSpec
@@ -72,7 +73,8 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
         binds.append((root_mount.path(replica), words.IMAGE, False, 0))
     size = f"mode=1777,size={spec.memory_bytes}"
     # programs that expect a root of their own keep a PID file or a socket in /run
-    empty = [(RUN, size) if path == RUN else (path, how) for path, how in service["TemporaryFileSystem"]]
+    shown = where_shown(service["TemporaryFileSystem"])
+    empty = [(RUN, size) if path == RUN else (path, how) for path, how in shown]
     return {
         **service,
         "RootDirectory": root_mount.path(replica),
@@ -83,6 +85,15 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
         "ProtectHome": "tmpfs",
         **needs(replica),
     }
+
+
+def where_shown(empty: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the folders in memory of a service as they are called in a root of its own.
+
+    There an app's state and cache are at /var/lib/NAME and /var/cache/NAME themselves, which are no links to the
+    folders below ``private`` (compile_bind_mounts in systemd's exec-invoke.c).
+    """
+    return [(re.sub(r"^(/var/(?:cache|lib))/private/", r"\1/", path), how) for path, how in empty]
 
 
 def needs(replica: Replica) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def app_units(
     asked = [(name, layout.credentials) for name in names]
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
     socket, options = _socket(spec, replica, layout), [*_launch_options(spec, engine, credentials, layout)]
-    service, mounts = parameter_mounts.view(service, spec, rooted=root is not None), {}
+    service, socket, mounts = parameter_mounts.pair(service, socket, spec, replica, rooted=root is not None)
     if root is not None:
         root = parameter_mounts.with_volumes(root, spec)
         mounts = {root_mount.unit(replica): root_mount.properties(replica, root.layers, platform.kernel)}

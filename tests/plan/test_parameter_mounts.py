@@ -79,25 +79,32 @@ def service(app: AppSpec, root: RootFact | None = None) -> dict[str, Any]:
 
 def test_a_unit_without_mounts_is_as_it_was() -> None:
     """Its definition decides whether a sleeping app's units are made anew."""
-    assert "MountAPIVFS" not in service(app(file("/tmp/x")))
+    assert "RootDirectory" not in service(app(file("/tmp/x")))
     assert service(app(file("/tmp/x")))["TemporaryFileSystem"] == service(spec())["TemporaryFileSystem"]
 
 
 def test_the_machines_root_gets_no_mount_points() -> None:
     """A root in memory, with the machine's folders, and a writable folder for links."""
-    made = service(app(file("/app/models/"), {"type": "directory", "value": "/models/llm", "dest": "/app/models/llm"}))
-    assert made["TemporaryFileSystem"][:2] == [("/", "mode=755,size=1m"), ("/app/models", "mode=1777,size=64m")]
-    shown = [path for path, *_ in made["BindReadOnlyPaths"]]
-    assert {"/usr", "/etc", "/lib64", "/var", "/models"} <= set(shown)
-    assert made["MountAPIVFS"] is True
-    assert all(optional for path, _, optional, _ in made["BindReadOnlyPaths"] if path in ("/usr", "/models"))
+    model = {"type": "directory", "value": "/models/llm", "dest": "/app/models/llm"}
+    pair = app_units(app(file("/app/models/"), model), REPLICA, image_path="/i")
+    (name,) = pair.mounts
+    assert pair.mounts[name]["Type"] == "tmpfs"
+    for unit in (pair.service, pair.socket):
+        assert (unit["Requires"], unit["After"]) == ([name], [name])
+    assert pair.service["RootDirectory"].endswith("/hello_r1_0/root")
+    assert pair.service["TemporaryFileSystem"][-1] == ("/app/models", "mode=1777,size=64m")
+    shown = {path: optional for path, _, optional, _ in pair.service["BindReadOnlyPaths"]}
+    assert {"/usr", "/etc", "/lib64", "/models"} <= shown.keys()
+    assert shown["/usr"] is shown["/models"] is True
+    assert (pair.service["MountAPIVFS"], pair.service["ProtectHome"]) == (True, "tmpfs")
 
 
 def test_an_environment_elsewhere_is_seen() -> None:
-    """--python-env and models of the machine may be in a folder of its root that has another name."""
-    fields = {"python_env": "/envs/a", "models": (("m", "/llm/m"),), "image": {}}
+    """--python-env and models of the machine may be in a folder of its root that has another name; homes are not."""
+    fields = {"python_env": "/envs/a", "models": (("m", "/llm/m"), ("n", "/home/x")), "image": {}}
     shown = [path for path, *_ in service(app(file("/app/x/"), **fields))["BindReadOnlyPaths"]]
     assert {"/envs", "/llm"} <= set(shown)
+    assert "/home" not in shown
 
 
 def test_in_an_images_root_they_are_volumes() -> None:
@@ -105,6 +112,5 @@ def test_in_an_images_root_they_are_volumes() -> None:
     root = RootFact(("a" * 32,), python="/usr/bin/python3", volumes=("/v",))
     made = app_units(app(file("/app/models/")), REPLICA, image_path="", root=root)
     written = [path for path, _ in made.service["TemporaryFileSystem"]]
-    assert "/" not in written
     assert {"/v", "/app/models"} <= set(written)
     assert b'"--volume", "/app/models"' in made.start or b'"--volume","/app/models"' in made.start

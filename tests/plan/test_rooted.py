@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.app import SecretUse
-from flyted.contract.names import Replica
+from flyted.contract.names import Replica, state_name
 from flyted.host.signatures import auxiliary, properties
 from flyted.launch.options import Options, parse
 from flyted.launch.words import HOST, IMAGE
@@ -117,6 +117,14 @@ def test_volumes_and_run_are_in_memory_and_bounded() -> None:
         assert how[folder] == f"mode=1777,size={1 << 30}"
     assert dict(units(None).service["TemporaryFileSystem"])["/run"].startswith("ro,")
     assert told(units()).volumes == ["/data", "/var/lib/x"]
+
+
+def test_each_unit_has_the_folder_of_its_revision_for_itself() -> None:
+    """In a root of its own an app's cache is no link to a folder below ``private``: a cover there covers nothing."""
+    here = [path for path, _ in units(None).service["TemporaryFileSystem"] if path.endswith("/revision")]
+    there = [path for path, _ in units().service["TemporaryFileSystem"] if path.endswith("/revision")]
+    assert here == [f"/var/cache/private/{state_name(REPLICA.app_id)}/revision"]
+    assert there == [f"/var/cache/{state_name(REPLICA.app_id)}/revision"]
 
 
 def test_the_images_variables_count_and_the_apps_win() -> None:
