@@ -25,7 +25,7 @@ from flyted.plan.images.root import RootRecipe
 from flyted.plan.images.root_spec import old_python
 from flyted.plan.ingress import names
 from flyted.plan.notes import notes
-from tests.real_apps.words import GPU, NO_APP, REFUSED, SERVED, WRONG, Outcome
+from tests.real_apps.words import GPU, NEEDS_VALUE, NO_APP, REFUSED, SERVED, VALUE, WRONG, Outcome
 
 MACHINE = Capacity(memory_bytes=64 << 30, cpu_cores=16)
 """A machine with room: what a file asks for is not what is measured."""
@@ -54,7 +54,8 @@ def outcome(file: Path, python: str) -> Outcome:
             last = error.traceback.strip().splitlines()[-1:] if error.traceback else []
             return Outcome(kind, [error.message, *last], [], bool(TASKS.search(text)), missing)
         except FlytedError as error:
-            return Outcome(REFUSED, [told(error)], [], bool(TASKS.search(text)), missing)
+            kind = VALUE if NEEDS_VALUE.search(error.message) else REFUSED
+            return Outcome(kind, [told(error)], [], bool(TASKS.search(text)), missing)
 
 
 def looked_at(loaded: Loaded, text: str, missing: list[str]) -> Outcome:

@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-SERVED, GPU, REFUSED, WRONG, NO_APP = "served", "gpu", "refused", "does not load", "no app"
+SERVED, GPU, VALUE, REFUSED = "served", "gpu", "value", "refused"
+WRONG, NO_APP = "does not load", "no app"
+"""``VALUE``: a parameter has a value that only a cluster has, so that one has to be given: ``--parameter NAME=VALUE``.
+``WRONG``: the file's own error, or one of the place where it is tried."""
+NEEDS_VALUE = re.compile(r"which only a Flyte cluster has|the parameter \S+ has no value")
 
 
 @dataclass
@@ -32,6 +36,8 @@ class Outcome:
 
 def reasons(outcome: Outcome) -> Iterator[str]:
     """Yield the reasons of a refusal, without the names that differ from file to file."""
+    if outcome.kind == VALUE:
+        yield "a parameter needs a value: --parameter"
     for text in outcome.why if outcome.kind == REFUSED else ():
         for part in re.split(r"; |asks for what flyted does not support: ", text.partition(" (hint")[0]):
             if not part.startswith("app '") or part == text:
