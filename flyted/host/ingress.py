@@ -13,6 +13,7 @@ from flyted.host.haproxy import ADMIN, WHY, Haproxy, check
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import answers as ingress_answers
 from flyted.plan.ingress import certificates as ingress_certificates
+from flyted.plan.ingress import changes as ingress_changes
 from flyted.plan.ingress import config as ingress_config
 from flyted.plan.ingress import maps as ingress_maps
 from flyted.plan.ingress import state as ingress
@@ -99,7 +100,7 @@ class Ingress:
         async with self._telling:
             tokens = self.write_tokens()
             have = ingress_answers.parse_show_map(await self._haproxy.ask(f"show map {self._files}/{TOKENS}"))
-            for command in ingress.token_changes(have, tokens, str(self._files)):
+            for command in ingress_changes.token_changes(have, tokens, str(self._files)):
                 await self._haproxy.tell(command)
 
     async def token_uses(self) -> dict[str, float]:
@@ -139,8 +140,8 @@ class Ingress:
             return Applied(other_rules=True)  # with the rules of another version it may not even have the tables
         same, forgotten = forgotten == self._forgotten, self._forgotten
         live = ingress.Live(known, counted.traffic) if known is not None and same else await self.read()
-        still = set(ingress.draining(live, wanted))
-        commands = ingress.changes(live, wanted, str(self._files))
+        still = set(ingress_changes.draining(live, wanted))
+        commands = ingress_changes.changes(live, wanted, str(self._files))
         if commands:
             still |= await self._tell_all(commands, wanted)
         await self.apply_tokens()

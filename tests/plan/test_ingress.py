@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.errors import InvalidInput
+from flyted.plan.ingress.changes import word
 from flyted.plan.ingress.config import HaproxyPaths, render_config, structure
 from flyted.plan.ingress.maps import render_maps
-from flyted.plan.ingress.state import IngressState, Listen, Server, Unavailable, unavailable, word
+from flyted.plan.ingress.state import IngressState, Listen, Server, Unavailable, unavailable
 from tests.plan.ingresses import state
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flyted.plan.ingress.changes import changes, draining
 from flyted.plan.ingress.config import render_config
-from flyted.plan.ingress.state import IngressState, Listen, Live, Server, changes, draining
+from flyted.plan.ingress.state import IngressState, Listen, Live, Server
 from tests.plan.ingresses import live, state
 
 

@@ -1,4 +1,4 @@
-"""Describes the ingress's wanted state, and finds the difference between that and HAProxy's. Pure.
+"""Describes the ingress's wanted state, and what HAProxy has. Pure.
 
 Values are checked when they are made: a name, host, path or reason that reaches a configuration file or HAProxy's
 command line contains no character that could end a word or a line there.
@@ -17,9 +17,9 @@ from typing import TypeVar
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress.auth import GUARDED, TOKENS
+from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS, VALUE, ClientRules
-from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED, host_of
+from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED
 
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
@@ -44,7 +44,7 @@ DEFAULT_TIMEOUT_MS = 300_000
 _SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
 _REASON_LENGTH = 500
 
@@ -111,7 +111,7 @@ class Unavailable:
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a reason or time that is not valid; :func:`unavailable` takes any text."""
-        if not self.reason or len(self.reason) > _REASON_LENGTH or _CONTROL.search(self.reason):
+        if not self.reason or len(self.reason) > _REASON_LENGTH or CONTROL.search(self.reason):
             raise InvalidInput(
                 f"the reason {printable(self.reason)} is empty, too long or contains a control character"
             )
@@ -123,7 +123,7 @@ class Unavailable:
 
 def unavailable(text: str, retry_after_s: int = 30) -> Unavailable:
     """Return an :class:`Unavailable` with any text (a log line, an error), cleaned and shortened."""
-    clean = " ".join(_CONTROL.sub(" ", text).split())
+    clean = " ".join(CONTROL.sub(" ", text).split())
     return Unavailable(clean[:_REASON_LENGTH].rstrip() or "not available", retry_after_s)
 
 
@@ -226,104 +226,6 @@ class Live:
     structure: str = ""  # digest of the configuration that it was started with; see config.structure
 
 
-def draining(live: Live, wanted: IngressState) -> frozenset[str]:
-    """Return the servers that are not wanted any more and still have requests.
-
-    They are not deleted before a later :func:`changes`.
-    """
-    unwanted = live.state.servers.keys() - wanted.servers.keys()
-    return frozenset(n for n in unwanted if n in live.traffic and live.traffic[n].busy)
-
-
-def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
-    """Return commands for HAProxy's runtime API that turn its state into the wanted one.
-
-    Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
-    replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
-    in flight. Source: HAProxy's management.txt, section 9.3.
-    """
-    have = live.state
-    table = {name: f"{files}/{name}" for name in TABLES}
-    busy = draining(live, wanted)
-    gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
-    limits, old_limits = wanted.timeouts_ms, have.timeouts_ms
-    why, old_why = (reason_values(s) for s in (wanted, have))
-    closing = {key: "" for key in have.open_paths if host_of(key) in wanted.restricted}
-    return [
-        *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
-        *_set(table[RESTRICTED], have.restricted, wanted.restricted),
-        *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
-        *_set(table[LIMITS], have.limits, wanted.limits),
-        *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
-        *_set(table[UNAVAILABLE], old_why, why),
-        *_set(table[TIMEOUTS], old_limits, limits),
-        *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
-        *(f"enable server {BACKEND}/{n}" for n in sorted(live.resting & wanted.servers.keys() & have.servers.keys())),
-        *_set(table[HOSTS], have.hosts, wanted.hosts),
-        *_set(table[DOMAINS], have.domains, wanted.domains),
-        *_set(table[REDIRECTS], have.redirects, wanted.redirects),
-        *_set(table[NAMES], have.names, wanted.names),
-        *_set(table[CHALLENGES], have.challenges, wanted.challenges),
-        *_unset(table[CHALLENGES], have.challenges, wanted.challenges),
-        *_set(table[AUTHORITIES], have.authorities, wanted.authorities),
-        *_unset(table[AUTHORITIES], have.authorities, wanted.authorities),
-        *_unset(table[NAMES], have.names, wanted.names),
-        *_unset(table[REDIRECTS], have.redirects, wanted.redirects),
-        *_unset(table[DOMAINS], have.domains, wanted.domains),
-        *_unset(table[HOSTS], have.hosts, wanted.hosts),
-        *_unset(table[UNAVAILABLE], old_why, why),
-        *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
-        *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
-        *_unset(table[LIMITS], have.limits, wanted.limits),
-        *_unset(table[GUARDED], have.guarded, wanted.guarded),
-        *_unset(table[RESTRICTED], have.restricted, wanted.restricted),
-        *_unset(table[OPEN_PATHS], have.open_paths, {**closing, **wanted.open_paths}),
-    ]
-
-
-def token_changes(have: Mapping[str, str], wanted: Mapping[str, str], files: str = FILES) -> list[str]:
-    """Return commands that turn HAProxy's map of tokens into the wanted one. Removals come first."""
-    table = f"{files}/{TOKENS}"
-    return [*_unset(table, have, wanted), *_set(table, have, wanted)]
-
-
-def _unlike(have: Mapping[str, Server], wanted: Mapping[str, Server]) -> list[Server]:
-    return [server for name, server in wanted.items() if (known := have.get(name)) is not server and known != server]
-
-
-def _server(server: Server, live: Live) -> list[str]:
-    name, known = f"{BACKEND}/{server.name}", live.state.servers.get(server.name)
-    if known is None:
-        return [f"add server {name} {server.words}", f"enable server {name}"]
-    return [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]
-
-
 def reason_values(state: IngressState) -> dict[str, str]:
     """Return host → ``"<retry after> <reason>"``: one value, so that both change in one command."""
     return {host: f"{u.retry_after_s} {u.reason}" for host, u in state.unavailable.items()}
-
-
-def _set(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:
-    """Return the commands for new and changed entries.
-
-    `add map` of a key that exists would add a second entry, and `set map` of a missing key fails.
-    """
-    return [
-        f"{'set' if key in have else 'add'} map {table} {key} {word(str(value))}"
-        for key, value in sorted(wanted.items() - have.items())
-    ]
-
-
-def _unset(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:
-    return [f"del map {table} {key}" for key in sorted(have.keys() - wanted.keys())]
-
-
-def word(value: str) -> str:
-    """Return a value as one word of HAProxy's command line.
-
-    A backslash precedes every character that could end a word or a command. Raises :class:`InvalidInput` for a value
-    that is empty or has a control character.
-    """
-    if not value or _CONTROL.search(value):
-        raise InvalidInput(f"{printable(value)} is empty or contains a control character")
-    return re.sub(r"([^A-Za-z0-9._:/\u0080-\U0010ffff-])", r"\\\1", value)
