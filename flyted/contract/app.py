@@ -18,6 +18,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, base_domain, env_name, label, printable, secret_file, secret_key
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
+from flyted.contract.texts import plain_text, text_for_a_program
 
 DEFAULT_SCALEDOWN_S = 300.0
 MIN_RATE, MAX_RATE = 0.1, 100_000  # requests a second
@@ -31,13 +32,11 @@ MAX_ARGS = 256
 MAX_LAYERS = 64
 MAX_OPEN_PATHS = 64
 MAX_UNMET = 32
-MAX_TEXT = 8192
 MAX_START_S = 7200
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 """Ports that Flyte keeps for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # characters that systemd interprets in a unit's command or environment, and the colon, which separates PATH's folders
 _CHANGED_IN_PATH = re.compile("[$;%:\\\\\"'`]")
 OPEN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -54,34 +53,6 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 """Number → least, most, and what to type. The other numbers of an AppSpec have checks of their own."""
 _NONE_IS_ZERO = frozenset(_RANGES) - {"memory_bytes"}
-
-
-def plain_text(value: object, what: str, *, limit: int = MAX_TEXT) -> str:
-    """Return ``value`` if it is a string of at most ``limit`` characters, none of them a control character.
-
-    Raise :class:`InvalidInput` for any other value: a newline in a D-Bus string runs code as root on Debian 12.
-    ``what`` names the value in the message.
-    """
-    if not isinstance(value, str) or len(value) > limit:
-        raise InvalidInput(f"{what} must be text of at most {limit} characters")
-    if _CONTROL.search(value):
-        raise InvalidInput(f"{what} {printable(value)} contains a control character", hint="remove it")
-    return value
-
-
-def _for_a_program(value: object, what: str) -> None:
-    """Check an argument or a variable's value, which may be any text that execve(2) takes, since no unit contains it.
-
-    Raise :class:`InvalidInput` for a text that is too long, is not valid Unicode or contains a NUL.
-    """
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise InvalidInput(f"{what} must be text of at most {MAX_TEXT} characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"{what} {printable(value)} is not valid Unicode") from error
-    if "\0" in value:
-        raise InvalidInput(f"{what} {printable(value)} contains a NUL character", hint="remove it")
 
 
 @dataclass(frozen=True)
@@ -157,7 +128,7 @@ class AppSpec:
         if not (self.command or self.entrypoint) or len(self.command) > MAX_ARGS:
             raise InvalidInput(f"app '{self.key}' needs a command of 1 to {MAX_ARGS} words")
         for word in self.command:
-            _for_a_program(word, f"an argument of app '{self.key}'")
+            text_for_a_program(word, f"an argument of app '{self.key}'")
         if self.bundle and _SHA256.fullmatch(self.bundle) is None:
             raise InvalidInput(f"the code bundle of app '{self.key}' has no valid digest")
         checked(list(self.bundles))
@@ -257,7 +228,7 @@ class AppSpec:
             raise InvalidInput(f"app '{self.key}' has more than {MAX_ENV} variables or {MAX_SECRETS} secrets")
         for name, value in self.env:
             env_name(name)
-            _for_a_program(value, f"variable '{name}'")
+            text_for_a_program(value, f"variable '{name}'")
         targets = [use.env or f"file {use.file}" for use in self.secrets]
         twice = sorted({t for t in targets if targets.count(t) > 1})
         if twice:

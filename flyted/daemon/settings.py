@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, base_domain, printable
 from flyted.contract.quantity import memory_bytes
+from flyted.contract.texts import plain_text
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
 from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, ClientRules

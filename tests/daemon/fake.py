@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
+from flyted.contract.texts import MAX_TEXT
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.config import Config

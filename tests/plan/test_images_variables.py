@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
+from flyted.contract.texts import MAX_TEXT
 from flyted.plan.images.spec import env_of, recipe_from_spec
 from tests.plan.image_specs import spec
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.build import words
-from flyted.contract.app import SecretUse, plain_text
+from flyted.contract.app import SecretUse
 from flyted.contract.errors import BuildFailed, InvalidInput, StoreCorrupt
 from flyted.contract.names import printable
+from flyted.contract.texts import plain_text
 from flyted.plan.images.build_secrets import distinct
 from flyted.plan.images.common_unit import (
     MEMORY_MAX,

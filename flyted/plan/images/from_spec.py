@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import printable
+from flyted.contract.texts import plain_text
 from flyted.plan.images import pip, pixi
 from flyted.plan.images.bodies import defined_first, listed, only_known
 from flyted.plan.images.build_secrets import spelled

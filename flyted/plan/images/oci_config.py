@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flyted.contract.app import MAX_ENV, MAX_TEXT
+from flyted.contract.app import MAX_ENV
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.contract.texts import MAX_TEXT
 from flyted.plan.images.root import ImageConfig
 from flyted.plan.images.text import is_text
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flyted.contract.app import plain_text
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.contract.texts import plain_text
 from flyted.plan.images.bodies import layers_in, only_known, python_of
 from flyted.plan.images.from_spec import (
     DEBIANS_PYTHON,

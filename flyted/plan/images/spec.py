@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from flyted.contract.app import MAX_ENV, MAX_TEXT, plain_text
+from flyted.contract.app import MAX_ENV
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import env_name, printable
+from flyted.contract.texts import MAX_TEXT, plain_text
 from flyted.plan.engines.base import Engine
 from flyted.plan.engines.registry import brings, needs_gpu
 from flyted.plan.images import known_layers, pip

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flyted.contract.app import MAX_TEXT
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import printable
+from flyted.contract.texts import MAX_TEXT
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?!$-]")
 _DEEPEST = 8
