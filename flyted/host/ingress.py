@@ -21,6 +21,8 @@ from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""
+EVERY = "-1 4 -1"
+"""All servers of all backends, in ``show stat``."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Ingress:
         self._forgotten = self._times_told = 0
         self._process = ""
         self._rules = ""
-        self._ids: dict[str, str] = {}  # HAProxy's number of each server that is known to it; "" for one that is not
+        self._ids: dict[str, str] = {}  # how each server is asked for that is known to HAProxy; "": it is not
         self.tokens = tokens
         self.certificates = certificates
         self._shown: dict[str, bytes] = {}  # by its path, what HAProxy was told to show for other base domains
@@ -115,7 +117,7 @@ class Ingress:
 
         Raises :class:`IngressDown` if HAProxy does not answer, :class:`HostFailure` if the answer makes no sense.
         """
-        stat = await self._haproxy.ask(f"show stat {ingress.BACKEND} 4 -1")
+        stat = await self._haproxy.ask(f"show stat {EVERY}")
         maps = {name: await self._haproxy.ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
         return ingress_answers.parse_live(stat, await self._haproxy.ask("show info"), maps)
 
@@ -139,7 +141,7 @@ class Ingress:
         if counted.structure != ingress_config.structure(listen, self._places):
             return Applied(other_rules=True)  # with the rules of another version it may not even have the tables
         same, forgotten = forgotten == self._forgotten, self._forgotten
-        live = ingress.Live(known, counted.traffic) if known is not None and same else await self.read()
+        live = _as_told(known, counted) if known is not None and same else await self.read()
         still = set(ingress_changes.draining(live, wanted))
         commands = ingress_changes.changes(live, wanted, str(self._files))
         if commands:
@@ -161,7 +163,7 @@ class Ingress:
                     check(command, answer)
         finally:  # also after a command whose answer was lost
             self._times_told += 1
-            self._ids = {name: number for name, number in self._ids.items() if number and name in wanted.servers}
+            self._ids = {name: words for name, words in self._ids.items() if words and name in wanted.servers}
         return still
 
     def forget(self) -> None:
@@ -187,17 +189,17 @@ class Ingress:
     async def _counted(self, servers: Collection[str] | None) -> ingress_answers.Counted:
         """Return who answers, and the counters of these servers and perhaps of others, in one question.
 
-        HAProxy counts for each of its servers in a hundred and fifty columns, and finds a server by number alone. So
-        it is asked for all while the number of one is not known.
+        HAProxy counts for each of its servers in a hundred and fifty columns, and finds a server by number alone, but
+        all servers of a pool together. So it is asked for all while the number of one is not known.
         """
-        numbers = ["-1"]
+        which = [EVERY]
         if servers is not None and len(servers) <= MOST_NAMED and self._ids.keys() >= set(servers):
-            numbers = [number for name in servers if (number := self._ids[name])]
-        about = (f"show stat {ingress.BACKEND} 4 {number}" for number in numbers)
+            which = list(dict.fromkeys(words for name in servers if (words := self._ids[name])))
+        about = (f"show stat {words}" for words in which)
         told = self._times_told
         counted = ingress_answers.parse_counted(await self._haproxy.ask("; ".join(["show info", *about])))
         self._rules = counted.structure
-        every = numbers == ["-1"]
+        every = which == [EVERY]
         if counted.process != self._process:
             self._process, self._ids, self._shown = counted.process, {}, {}
             self.forget()
@@ -288,3 +290,8 @@ class Ingress:
             said = done
             await self._haproxy.ask(f"abort ssl cert {path}")
         raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=WHY)
+
+
+def _as_told(known: ingress.IngressState, counted: ingress_answers.Counted) -> ingress.Live:
+    resting = frozenset(server.name for server in known.servers.values() if server.rests)
+    return ingress.Live(known, counted.traffic, resting)

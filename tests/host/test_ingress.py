@@ -221,7 +221,7 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
         "authorities.map": 0o644, "challenges.map": 0o644, "names.map": 0o644, "redirects.map": 0o644,
         "timeouts.map": 0o644, "unavailable.map": 0o644,
         "limits.map": 0o644, "guarded.map": 0o644, "restricted.map": 0o644,
-        "open-paths.map": 0o644, "tokens.map": 0o640,
+        "open-paths.map": 0o644, "sticky.map": 0o644, "tokens.map": 0o640,
     }  # fmt: skip
 
 

@@ -18,16 +18,23 @@ def state(
     apps: dict[str, str], down: tuple[str, ...] = (), limits: dict[str, int] | None = None, guarded: str = "",
     restricted: dict[str, set[str]] | None = None, rates: dict[str, float] | None = None,
     domains: Collection[str] = (), names: dict[str, str] | None = None,
+    pools: dict[str, tuple[int, dict[str, bool]]] | None = None,
 ) -> IngressState:  # fmt: skip
     """Hosts by letter → server names; every server named is there.
 
     ``guarded``: letters that want a token; ``restricted``: letters of which only these paths are open;
-    ``rates``: letter → requests a second; ``domains``: other base domains; ``names``: other hosts → letter.
+    ``rates``: letter → requests a second; ``domains``: other base domains; ``names``: other hosts → letter;
+    ``pools``: letter → the number of a pool, and whether each of the servers in it gets requests.
     """
-    restrictions = restricted or {}
+    restrictions, pooled = restricted or {}, pools or {}
+    servers = {n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))}
+    for number, members in pooled.values():
+        for n, serves in members.items():
+            servers[n] = Server(n, f"/run/flyted/apps/{n}.sock", pool=f"pool-{number}", rests=not serves)
+    hosts = {**apps, **{letter: f"pool-{number}" for letter, (number, _members) in pooled.items()}}
     return IngressState(
-        servers={n: Server(n, f"/run/flyted/apps/{n}.sock") for n in sorted(set(apps.values()))},
-        hosts={f"{h}.apps.localhost": n for h, n in apps.items()},
+        servers=servers,
+        hosts={f"{h}.apps.localhost": n for h, n in hosts.items()},
         timeouts_ms=limits or {},
         unavailable={f"{h}.apps.localhost": Unavailable("it is stopped") for h in down},
         limits={f"{h}.apps.localhost": limits_value(rate, h2c=False) for h, rate in (rates or {}).items()},
@@ -41,6 +48,7 @@ def state(
 
 def live(have: IngressState, busy: tuple[str, ...] = (), resting: tuple[str, ...] = ()) -> Live:
     """As HAProxy tells it: without socket paths."""
-    servers = {n: Server(n, "", s.maxconn) for n, s in have.servers.items()}
+    servers = {n: Server(n, "", s.maxconn, pool=s.pool, rests=s.rests) for n, s in have.servers.items()}
     traffic = {n: LOADED if n in busy else QUIET for n in servers}
-    return Live(replace(have, servers=servers), traffic, frozenset(resting))
+    rest = {n for n, s in servers.items() if s.rests} | set(resting)
+    return Live(replace(have, servers=servers), traffic, frozenset(rest))

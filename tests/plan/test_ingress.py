@@ -13,6 +13,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.plan.ingress.changes import word
 from flyted.plan.ingress.config import HaproxyPaths, render_config, structure
 from flyted.plan.ingress.maps import render_maps
+from flyted.plan.ingress.pools import POOLS
 from flyted.plan.ingress.state import IngressState, Listen, Server, Unavailable, unavailable
 from tests.plan.ingresses import state
 
@@ -90,6 +91,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         wanted, domains={"apps.example.org": "apps.localhost"}, names={"b.example.org": "b.apps.localhost"},
         challenges={"b.example.org": "p" * 43},
         authorities={"flyted.box.lan": "box.lan"}, redirects={"old.example.org": "apps.example.org"},
+        sticky={"pool-7": "yes"},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -107,8 +109,37 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "guarded.map": "b.apps.localhost b\n",
         "restricted.map": "a.apps.localhost a\n",
         "open-paths.map": "a.apps.localhost/v1/ open\n",
+        "sticky.map": "pool-7 yes\n",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"
+
+
+def test_servers_of_a_pool_are_in_its_backend() -> None:
+    """With a weight, and disabled if they rest; all pools are there, also those without servers."""
+    one, two = (Server(f"a-r1-{n}", f"/run/a{n}.sock", pool="pool-3", rests=n == 1) for n in range(2))
+    wanted = IngressState(servers={one.name: one, two.name: two}, hosts={"a.b": "pool-3"}, timeouts_ms={"pool-3": 5})
+    pools = dict(re.findall(r"\nbackend (pool-\d+) from pools\n((?:    .*\n)*)", render_config(wanted, Listen())))
+    assert list(pools) == [f"pool-{number}" for number in range(POOLS)]
+    assert re.findall(r"    server (.*)", pools["pool-3"]) == [
+        "a-r1-0 unix@/run/a0.sock maxconn 1024 weight 1", "a-r1-1 unix@/run/a1.sock maxconn 1024 weight 1 disabled",
+    ]  # fmt: skip
+    assert "server" not in re.sub("use-server", "", pools["pool-4"])
+    assert structure(Listen()) in render_config(wanted, Listen())
+
+
+@pytest.mark.parametrize("bad", ["pool-", "pool-01", "pool-x", "apps", "pool-1 ", "pool-99999"])
+def test_names_of_pools_are_checked(bad: str) -> None:
+    """As those of servers: they are words of a command."""
+    with pytest.raises(InvalidInput):
+        Server("a-r1-0", "/run/a.sock", pool=bad)
+
+
+def test_a_pool_is_one_apps() -> None:
+    """Two hosts at one pool would reach each other's replicas."""
+    servers = {"a-r1-0": Server("a-r1-0", "/run/a.sock", pool="pool-0")}
+    IngressState(servers=servers, hosts={"a.b": "pool-0"}).check()
+    with pytest.raises(InvalidInput, match="one pool"):
+        IngressState(servers=servers, hosts={"a.b": "pool-0", "c.b": "pool-0"}).check()
 
 
 def test_the_structure_says_when_a_restart_is_due():

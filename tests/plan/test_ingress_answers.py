@@ -36,9 +36,24 @@ def test_counters_are_read_by_column_name():
             "a-r1-0": Traffic(3, 1, 17, 9, 5.0, 25.001, "42@1795506265", 7.0),
             "b-r1-0": Traffic(0, 0, 0, 0, None, 0.0, "42@1795506265", 7.0),
         }
-        assert counted.ids == {"a-r1-0": "1", "b-r1-0": "3"}
+        assert counted.ids == {"a-r1-0": "apps 4 1", "b-r1-0": "apps 4 3"}
         assert (counted.process, counted.structure) == ("42@1795506265", "flyted-0011")
     assert parse_counted(INFO).traffic == {}
+
+
+def test_servers_of_pools_are_told_from_others():
+    """They are asked for together; the gateway is no app's."""
+    rows = "gateway,gateway,0,0,0,0,,5,5,no check,1,1,1,\npool-7,a-r1-0,0,0,2,4,1024,17,9,no check,5,25001,1,\n"
+    rows += "pool-7,a-r1-1,0,0,0,0,1024,0,0,MAINT,-1,0,2,\npool-x,b,0,0,0,0,1024,0,0,MAINT,-1,0,2,\n"
+    stat = STAT.partition("\n")[0] + f"\n{rows}"
+    assert parse_counted(f"{INFO}\n{stat}").ids == {"a-r1-0": "pool-7 4 -1", "a-r1-1": "pool-7 4 -1"}
+    found = parse_live(stat, INFO, {**dict.fromkeys(TABLES, ""), "sticky.map": "0x1 pool-7 yes\n"})
+    assert found.state.servers == {
+        "a-r1-0": Server("a-r1-0", "", 1024, pool="pool-7"),
+        "a-r1-1": Server("a-r1-1", "", 1024, pool="pool-7", rests=True),
+    }
+    assert found.resting == {"a-r1-1"}
+    assert found.state.sticky == {"pool-7": "yes"}
 
 
 def test_what_haproxy_has_is_read_back():
@@ -52,6 +67,7 @@ def test_what_haproxy_has_is_read_back():
         "challenges.map": f"0x1 b.example.org {'p' * 43}\n",
         "authorities.map": "0x1 flyted.box.lan box.lan\n", "redirects.map": "0x1 old.example.org apps.example.org\n",
         "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
+        "sticky.map": "",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flyted.plan.ingress.changes import changes, draining
 from flyted.plan.ingress.config import render_config
+from flyted.plan.ingress.pools import place
 from flyted.plan.ingress.state import IngressState, Listen, Live, Server
 from tests.plan.ingresses import live, state
 
@@ -19,7 +20,8 @@ class Model:
     """What HAProxy does with our commands (section 9.3 of its management.txt), and what a visitor would see."""
 
     def __init__(self, start: Live) -> None:
-        self.servers = {n: n not in start.resting for n in start.state.servers}  # name → enabled
+        # backend/name → enabled
+        self.servers = {place(s): n not in start.resting for n, s in start.state.servers.items()}
         self.busy = {n for n, t in start.traffic.items() if t.busy}
         self.maps: dict[str, dict[str, str]] = {
             "hosts.map": dict(start.state.hosts),
@@ -31,26 +33,29 @@ class Model:
             "guarded.map": dict(start.state.guarded),
             "restricted.map": dict(start.state.restricted),
             "open-paths.map": dict(start.state.open_paths),
+            "sticky.map": dict(start.state.sticky),
         }
 
     def do(self, command: str) -> None:
         words = [w.replace("\\", "") for w in re.findall(r"(?:\\.|[^ ])+", command)]
         match words:
-            case ["add", "server", name, path, "maxconn", _, "weight", "0", *_]:
+            case ["add", "server", name, path, "maxconn", _, "weight", weight, *_]:
                 assert name not in self.servers
                 assert path.startswith("unix@/")
-                self.servers[name.removeprefix("apps/")] = False
+                assert weight == ("0" if name.startswith("apps/") else "1")
+                self.servers[name] = False
             case ["enable", "server", name]:
-                self.servers[name.removeprefix("apps/")] = True
+                assert name in self.servers
+                self.servers[name] = True
             case ["set", "server", name, "state", "maint"]:
-                self.servers[name.removeprefix("apps/")] = False
+                assert name in self.servers
+                self.servers[name] = False
             case ["del", "server", name]:
-                name = name.removeprefix("apps/")
                 assert not self.servers[name], "only a server in maintenance can be deleted"
-                assert name not in self.busy, "a request would be lost"
+                assert name.partition("/")[2] not in self.busy, "a request would be lost"
                 del self.servers[name]
             case ["set", "maxconn", "server", name, _]:
-                assert name.removeprefix("apps/") in self.servers
+                assert name in self.servers
             case ["add", "map", path, key, value]:
                 table = self.maps[path.rpartition("/")[2]]
                 assert key not in table, "a second entry of one key"
@@ -71,7 +76,13 @@ class Model:
         name = self.maps["hosts.map"].get(host)
         if name is None:
             return "421"
-        return name if self.servers.get(name) else "broken"
+        if name.startswith("pool-"):
+            return name if self.members(name) else "broken"
+        return name if self.servers.get(f"apps/{name}") else "broken"
+
+    def members(self, pool: str) -> set[str]:
+        """The servers of a pool that get requests."""
+        return {n.partition("/")[2] for n, enabled in self.servers.items() if n.startswith(f"{pool}/") and enabled}
 
     def reached(self, host: str) -> set[str]:
         """Which of the paths visitors reach."""
@@ -140,8 +151,8 @@ def test_every_moment_between_two_commands_is_servable(have, wanted, busy, resti
                 assert model.reached(host) <= open_after, f"{host} is open after {command!r}"
     left = draining(start, wanted)
     assert left == {n for n in have.servers if n not in wanted.servers and n in busy}
-    assert set(model.servers) == set(wanted.servers) | left
-    assert all(model.servers[n] for n in wanted.servers)
+    assert set(model.servers) == {place(s) for s in wanted.servers.values()} | {place(have.servers[n]) for n in left}
+    assert all(model.servers[place(s)] is not s.rests for s in wanted.servers.values())
     assert model.maps["hosts.map"] == wanted.hosts
     assert set(model.maps["unavailable.map"]) == set(wanted.unavailable)
     assert (model.maps["guarded.map"], model.maps["limits.map"]) == (wanted.guarded, wanted.limits)
@@ -195,3 +206,70 @@ def test_a_changed_maxconn_is_set_in_place():
     have = state({"a": "a-r1-0"})
     wanted = replace(have, servers={"a-r1-0": Server("a-r1-0", "/s.sock", 7)})
     assert changes(live(have), wanted) == ["set maxconn server apps/a-r1-0 7"]
+
+
+letter_pools = st.dictionaries(
+    st.sampled_from("abc"),
+    st.tuples(st.integers(0, 1), st.lists(st.tuples(st.integers(1, 2), st.integers(0, 2), st.booleans()), max_size=4)),
+)
+
+
+def pooled(found: dict[str, tuple[int, list[tuple[int, int, bool]]]]) -> IngressState:
+    """Apps with pools, each of which has a replica that gets requests; or, without replicas, a server of its own."""
+    pools, alone, taken = {}, {}, set()
+    for letter, (number, members) in found.items():
+        if not members or number in taken:
+            alone[letter] = f"{letter}-r3-0"
+            continue
+        taken.add(number)
+        (revision, first, _), *_ = members
+        names = {f"{letter}-r{each}-{replica}": serves for each, replica, serves in members}
+        pools[letter] = (number, {**names, f"{letter}-r{revision}-{first}": True})
+    return state(alone, pools=pools)
+
+
+@settings(max_examples=4 * settings().max_examples, deadline=None)
+@given(letter_pools, letter_pools, st.sets(st.sampled_from([f"{a}-r{r}-0" for a in "abc" for r in (1, 2, 3)])))
+def test_a_request_reaches_the_replicas_of_its_own_app(before, after_, busy):
+    """At each moment between two commands, whatever pool an app had and has, and which app has it then.
+
+    A host that leads to a pool, before and after, always finds a replica there that gets requests. Only a host whose
+    pool becomes another app's has no way for a moment.
+    """
+    have, wanted = pooled(before), pooled(after_)
+    start = live(have, tuple(busy))
+    model = Model(start)
+    for command in changes(start, wanted):
+        model.do(command)
+        for host in have.hosts.keys() & wanted.hosts.keys():
+            answer, letter = model.answer(host), host[0]
+            assert answer != "broken", f"{host} after {command!r}"
+            if answer.startswith("pool-"):
+                assert {name[0] for name in model.members(answer)} == {letter}, f"{host} after {command!r}"
+            taken = have.hosts[host] != wanted.hosts[host] and have.hosts[host] in wanted.hosts.values()
+            assert answer != "421" or taken, f"{host} has no way after {command!r}"
+    for name in wanted.hosts.values():
+        if name.startswith("pool-"):
+            assert model.members(name) == {s.name for s in wanted.servers.values() if s.pool == name and not s.rests}
+
+
+def test_a_new_revision_in_a_pool_gets_requests_before_the_old_one_gets_none() -> None:
+    """And the old one stays until its last request is answered."""
+    old = state({}, pools={"a": (7, {"a-r1-0": True, "a-r1-1": True})})
+    new = state({}, pools={"a": (7, {"a-r2-0": True, "a-r1-0": False})})
+    path = "unix@/run/flyted/apps/a-r2-0.sock maxconn 1024 weight 1"
+    assert changes(live(old, busy=("a-r1-0",)), new) == [
+        f"add server pool-7/a-r2-0 {path}",
+        "enable server pool-7/a-r2-0",
+        "set server pool-7/a-r1-0 state maint",
+        "set server pool-7/a-r1-1 state maint",
+        "set server pool-7/a-r1-1 state maint",
+        "del server pool-7/a-r1-1",
+    ]
+
+
+def test_a_replica_that_rests_is_enabled_again() -> None:
+    """It is not made anew: requests may still run there."""
+    rests, serves = (state({}, pools={"a": (7, {"a-r1-0": True, "a-r1-1": serves})}) for serves in (False, True))
+    assert changes(live(rests), serves) == ["enable server pool-7/a-r1-1"]
+    assert changes(live(serves), rests) == ["set server pool-7/a-r1-1 state maint"]

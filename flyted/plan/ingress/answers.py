@@ -15,12 +15,15 @@ from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
     AUTHORITIES,
+    BACKEND,
     CHALLENGES,
     DEFAULT_MAXCONN,
     DOMAINS,
     HOSTS,
     NAMES,
+    POOL,
     REDIRECTS,
+    STICKY,
     TIMEOUTS,
     UNAVAILABLE,
     IngressState,
@@ -35,7 +38,9 @@ _SAID_AT_SUCCESS = {
 }
 _SSL_DONE = re.compile(r"Success|deleted|Inserting certificate .* in crt-list ")
 """What ``add ssl`` and ``del ssl`` say at success, among names."""
-_COLUMNS = frozenset(["svname", "sid", "status", "slim", "scur", "qcur", "stot", "req_tot", "lastsess", "ttime_max"])
+_COLUMNS = frozenset(
+    ["pxname", "svname", "sid", "status", "slim", "scur", "qcur", "stot", "req_tot", "lastsess", "ttime_max"]
+)
 """The columns that are read, out of some hundred and fifty."""
 _STAT = re.compile(r"^# pxname,", re.MULTILINE)
 _USE = re.compile(r"0x[0-9a-f]+: key=(?P<key>[0-9a-f]{64}) use=[0-9]+ exp=(?P<left_ms>[0-9]+)\b")
@@ -67,7 +72,7 @@ def parse_uses(text: str, kept_s: float) -> dict[str, float]:
 
 
 def parse_show_stat(text: str) -> list[dict[str, str]]:
-    """Parse ``show stat BACKEND 4 -1``: one row per server, by name those of :data:`_COLUMNS` that there are.
+    """Parse ``show stat BACKEND 4 -1``: one row per app's server, by name those of :data:`_COLUMNS` that there are.
 
     Raises :class:`HostFailure` for a text of another form.
     """
@@ -79,7 +84,7 @@ def parse_show_stat(text: str) -> list[dict[str, str]]:
     return [
         {name: row[number] for name, number in columns if number < len(row)}
         for row in csv.reader(rows.splitlines())
-        if row
+        if row and (row[0] == BACKEND or POOL.fullmatch(row[0]))
     ]
 
 
@@ -121,7 +126,7 @@ def parse_show_info(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Counted:
-    """HAProxy's counters. ``ids``: server → the number by which ``show stat`` finds it. ``structure``: as Live's."""
+    """HAProxy's counters. ``ids``: server → what follows ``show stat`` to find it. ``structure``: as Live's."""
 
     traffic: Mapping[str, Traffic]
     ids: Mapping[str, str]
@@ -139,10 +144,15 @@ def parse_counted(text: str) -> Counted:
     rows = [row for stat in stats for row in parse_show_stat(f"# pxname,{stat}")]
     return Counted(
         {row["svname"]: traffic_of(row, about) for row in rows},
-        {row["svname"]: row.get("sid", "") for row in rows},
+        {row["svname"]: _asked_by(row) for row in rows},
         process_of(about),
         structure_of(info),
     )
+
+
+def _asked_by(row: dict[str, str]) -> str:
+    """Return the words by which a server is asked for: by its number, or all servers of its pool together."""
+    return f"{row['pxname']} 4 {row.get('sid', '') if row['pxname'] == BACKEND else -1}"
 
 
 def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
@@ -154,7 +164,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
     rows = {row["svname"]: row for row in parse_show_stat(stat)}
     about = parse_show_info(info)
     try:
-        servers = {n: Server(n, "", _number(r, "slim") or DEFAULT_MAXCONN) for n, r in rows.items()}
+        servers = {n: _server(n, row) for n, row in rows.items()}
         state = IngressState(
             servers=servers,
             hosts=tables[HOSTS],
@@ -169,6 +179,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             guarded=tables[GUARDED],
             restricted=tables[RESTRICTED],
             open_paths=tables[OPEN_PATHS],
+            sticky=tables[STICKY],
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(
@@ -177,9 +188,18 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
     return Live(
         state=state,
         traffic={n: traffic_of(r, about) for n, r in rows.items()},
-        resting=frozenset(n for n, r in rows.items() if r["status"].startswith("MAINT")),
+        resting=frozenset(n for n, r in rows.items() if _rests(r)),
         structure=structure_of(info),
     )
+
+
+def _server(name: str, row: dict[str, str]) -> Server:
+    pool = "" if row["pxname"] == BACKEND else row["pxname"]
+    return Server(name, "", _number(row, "slim") or DEFAULT_MAXCONN, pool=pool, rests=bool(pool) and _rests(row))
+
+
+def _rests(row: dict[str, str]) -> bool:
+    return row["status"].startswith("MAINT")
 
 
 def structure_of(info: str) -> str:

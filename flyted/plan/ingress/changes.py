@@ -10,9 +10,9 @@ from flyted.contract.names import printable
 from flyted.plan.ingress.auth import GUARDED, TOKENS
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED, host_of
+from flyted.plan.ingress.pools import place
 from flyted.plan.ingress.state import (
     AUTHORITIES,
-    BACKEND,
     CHALLENGES,
     CONTROL,
     DOMAINS,
@@ -20,6 +20,7 @@ from flyted.plan.ingress.state import (
     HOSTS,
     NAMES,
     REDIRECTS,
+    STICKY,
     TABLES,
     TIMEOUTS,
     UNAVAILABLE,
@@ -35,8 +36,15 @@ def draining(live: Live, wanted: IngressState) -> frozenset[str]:
 
     They are not deleted before a later :func:`changes`.
     """
-    unwanted = live.state.servers.keys() - wanted.servers.keys()
-    return frozenset(n for n in unwanted if n in live.traffic and live.traffic[n].busy)
+    return frozenset(s.name for s in _unwanted(live, wanted) if s.name in live.traffic and live.traffic[s.name].busy)
+
+
+def _unwanted(live: Live, wanted: IngressState) -> list[Server]:
+    """Return the servers that are not wanted any more, or in another backend, sorted by name."""
+    have, want = live.state.servers, wanted.servers
+    names = have.keys() - want.keys()
+    moved = {name for name in have.keys() & want.keys() if have[name].pool != want[name].pool}
+    return [have[name] for name in sorted(names | moved)]
 
 
 def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
@@ -44,26 +52,34 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
 
     Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
     replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
-    in flight. Source: HAProxy's management.txt, section 9.3.
+    in flight. In a pool a new revision's servers get requests before the old one's get none. No host leads to a pool
+    with another app's servers. Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
     table = {name: f"{files}/{name}" for name in TABLES}
-    busy = draining(live, wanted)
-    gone = sorted(have.servers.keys() - wanted.servers.keys() - busy)
+    busy, unwanted = draining(live, wanted), _unwanted(live, wanted)
     limits, old_limits = wanted.timeouts_ms, have.timeouts_ms
     why, old_why = (reason_values(s) for s in (wanted, have))
     closing = {key: "" for key in have.open_paths if host_of(key) in wanted.restricted}
+    pools = {server.pool for server in wanted.servers.values() if server.pool}
+    # hosts of apps that had a pool which is another's now: only if HAProxy missed what happened in between
+    other = {host: name for host, name in have.hosts.items() if name in pools and wanted.hosts.get(host) != name}
+    kept_hosts = {host: name for host, name in have.hosts.items() if host not in other}
     return [
+        *_unset(table[HOSTS], other, {}),
         *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
         *_set(table[RESTRICTED], have.restricted, wanted.restricted),
         *_unset(table[OPEN_PATHS], closing, wanted.open_paths),  # before the new revision serves such a path
         *_set(table[LIMITS], have.limits, wanted.limits),
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
+        *_set(table[STICKY], have.sticky, wanted.sticky),
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
-        *(f"enable server {BACKEND}/{n}" for n in sorted(live.resting & wanted.servers.keys() & have.servers.keys())),
-        *_set(table[HOSTS], have.hosts, wanted.hosts),
+        *_enabled(live, wanted),
+        *_resting(live, wanted),
+        *(f"set server {place(s)} state maint" for s in unwanted if s.pool in pools and s.name not in live.resting),
+        *_set(table[HOSTS], kept_hosts, wanted.hosts),
         *_set(table[DOMAINS], have.domains, wanted.domains),
         *_set(table[REDIRECTS], have.redirects, wanted.redirects),
         *_set(table[NAMES], have.names, wanted.names),
@@ -74,10 +90,11 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_unset(table[NAMES], have.names, wanted.names),
         *_unset(table[REDIRECTS], have.redirects, wanted.redirects),
         *_unset(table[DOMAINS], have.domains, wanted.domains),
-        *_unset(table[HOSTS], have.hosts, wanted.hosts),
+        *_unset(table[HOSTS], kept_hosts, wanted.hosts),
         *_unset(table[UNAVAILABLE], old_why, why),
-        *(c for n in gone for c in (f"set server {BACKEND}/{n} state maint", f"del server {BACKEND}/{n}")),
+        *(command for server in unwanted if server.name not in busy for command in _gone(server)),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
+        *_unset(table[STICKY], have.sticky, wanted.sticky),
         *_unset(table[LIMITS], have.limits, wanted.limits),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
         *_unset(table[RESTRICTED], have.restricted, wanted.restricted),
@@ -96,10 +113,30 @@ def _unlike(have: Mapping[str, Server], wanted: Mapping[str, Server]) -> list[Se
 
 
 def _server(server: Server, live: Live) -> list[str]:
-    name, known = f"{BACKEND}/{server.name}", live.state.servers.get(server.name)
-    if known is None:
-        return [f"add server {name} {server.words}", f"enable server {name}"]
+    name, known = place(server), live.state.servers.get(server.name)
+    if known is None or not _is_known(server, live):
+        return [f"add server {name} {server.words}", *([] if server.rests else [f"enable server {name}"])]
     return [] if known.maxconn == server.maxconn else [f"set maxconn server {name} {server.maxconn}"]
+
+
+def _enabled(live: Live, wanted: IngressState) -> list[str]:
+    found = (wanted.servers.get(name) for name in sorted(live.resting))
+    return [f"enable server {place(each)}" for each in found if each and _is_known(each, live) and not each.rests]
+
+
+def _resting(live: Live, wanted: IngressState) -> list[str]:
+    new = sorted(each.name for each in wanted.servers.values() if each.rests and each.name not in live.resting)
+    found = (wanted.servers[name] for name in new)
+    return [f"set server {place(each)} state maint" for each in found if _is_known(each, live)]
+
+
+def _is_known(server: Server, live: Live) -> bool:
+    known = live.state.servers.get(server.name)
+    return known is not None and known.pool == server.pool
+
+
+def _gone(server: Server) -> list[str]:
+    return [f"set server {place(server)} state maint", f"del server {place(server)}"]
 
 
 def _set(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import certificates, clients
+from flyted.plan.ingress import certificates, clients, pools
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, USES_KEPT_S, filled
 from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
@@ -93,7 +93,7 @@ ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-S
 # nobody is asked for names; 2.6 would else make a socket for each name server of the machine, and it may make none
 resolvers default
 
-defaults
+defaults usual
     mode http
     log global
     # never a query string: tokens travel in those
@@ -182,7 +182,8 @@ if { var(txn.unavailable) -m found } !own_pages
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
     .endif
-@HSTS@@FOR_APPS@    use_backend gateway if gateway || own_pages || { var(txn.authority) -m found }
+@HSTS@@FOR_APPS@@POOL_RULES@    use_backend gateway if gateway || own_pages || { var(txn.authority) -m found }
+@USE_POOL@\
     default_backend @BACKEND@
 @APP_ERRORS@
 
@@ -239,9 +240,10 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
 
     Raises :class:`InvalidInput` for a state that is not complete (:meth:`IngressState.check`).
     """
-    frame = _frame(listen, places)
-    servers = [f"    server {s.name} {s.words}\n" for s in state.check().servers.values()]
-    return frame.replace("@STRUCTURE@", structure(listen, places)) + "".join(servers)
+    frame, servers = _frame(listen, places), state.check().servers.values()
+    alone = "".join(pools.line(server) for server in servers if not server.pool)
+    pooled = pools.filled_pools(places.files, (server for server in servers if server.pool))
+    return frame.replace("@STRUCTURE@", structure(listen, places)) + alone + pooled
 
 
 @lru_cache(maxsize=4)
@@ -250,7 +252,8 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
 
     HAProxy repeats it in ``show info``, which shows when a restart is due.
     """
-    return "flyted-" + hashlib.sha256(_frame(listen, places).encode()).hexdigest()[:16]
+    whole = _frame(listen, places) + pools.filled_pools(places.files, ())
+    return "flyted-" + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)
@@ -266,6 +269,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         .replace("@MOVED@", MOVED)
         .replace("@GUARD@", RULES)
         .replace("@FOR_APPS@", FOR_APPS)
+        .replace("@POOL_RULES@", pools.frontend_rules(places.files))
+        .replace("@USE_POOL@", pools.USE)
     )
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")

@@ -14,6 +14,7 @@ from flyted.plan.ingress.state import (
     HOSTS,
     NAMES,
     REDIRECTS,
+    STICKY,
     TIMEOUTS,
     UNAVAILABLE,
     IngressState,
@@ -44,6 +45,7 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         GUARDED: state.guarded,
         ingress_paths.RESTRICTED: state.restricted,
         ingress_paths.OPEN_PATHS: state.open_paths,
+        STICKY: state.sticky,
     }
 
 

@@ -25,10 +25,10 @@ BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
-REDIRECTS = "redirects.map"
+REDIRECTS, STICKY = "redirects.map", "sticky.map"
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS,
+    OPEN_PATHS, STICKY,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -42,6 +42,7 @@ HAProxy.
 DEFAULT_TIMEOUT_MS = 300_000
 
 _SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
+POOL = re.compile(r"pool-(?:0|[1-9][0-9]{0,3})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -76,12 +77,17 @@ def _empty() -> Mapping[str, T]:
 
 @dataclass(frozen=True)
 class Server:
-    """One replica behind the ingress. Its name contains app, revision and replica, so only ``maxconn`` can change."""
+    """One replica behind the ingress.
+
+    Its name contains app, revision and replica, so only ``maxconn`` and ``rests`` can change.
+    """
 
     name: str
     socket_path: str
     maxconn: int = DEFAULT_MAXCONN
     h2: bool = False  # it speaks HTTP/2 only; HAProxy does not report this, nor the socket's path
+    pool: str = ""  # the pool that it is in (pools.py); "": the server of an app with one replica
+    rests: bool = False  # in a pool: it gets no new requests
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or limit that is not valid.
@@ -92,6 +98,8 @@ class Server:
             raise InvalidInput(f"server name {printable(self.name)} is not valid")
         if self.socket_path and _PATH.fullmatch(self.socket_path) is None:
             raise InvalidInput(f"socket path {printable(self.socket_path)} is not valid")
+        if self.pool and POOL.fullmatch(self.pool) is None:
+            raise InvalidInput(f"server '{self.name}': pool {printable(self.pool)} is not valid")
         if not 1 <= self.maxconn <= MAX_MAXCONN:
             raise InvalidInput(f"server '{self.name}': maxconn must be 1 to {MAX_MAXCONN}")
 
@@ -99,7 +107,9 @@ class Server:
     def words(self) -> str:
         """What follows the server's name in HAProxy's configuration and in ``add server``."""
         # weight 0: `use-server` with a name that does not exist falls back to balancing, so to another app's server
-        return f"unix@{self.socket_path} maxconn {self.maxconn} weight 0" + (" proto h2" if self.h2 else "")
+        # (in a pool all servers are one app's)
+        weight = 1 if self.pool else 0
+        return f"unix@{self.socket_path} maxconn {self.maxconn} weight {weight}" + (" proto h2" if self.h2 else "")
 
 
 @dataclass(frozen=True)
@@ -136,18 +146,19 @@ class IngressState:
     """
 
     servers: Mapping[str, Server] = field(default_factory=_empty)
-    hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server name
+    hosts: Mapping[str, str] = field(default_factory=_empty)  # host name → server or pool
     domains: Mapping[str, str] = field(default_factory=_empty)  # another base domain → the machine's own
     redirects: Mapping[str, str] = field(default_factory=_empty)  # a base domain → the one that its clients go to
     names: Mapping[str, str] = field(default_factory=_empty)  # any other name of an app → its host
     challenges: Mapping[str, str] = field(default_factory=_empty)  # a name that is being proved → who proves it
     authorities: Mapping[str, str] = field(default_factory=_empty)  # a name → the domain whose authority is there
-    timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server name → longest silence of the app
+    timeouts_ms: Mapping[str, int] = field(default_factory=_empty)  # server or pool → longest silence of the app
     unavailable: Mapping[str, Unavailable] = field(default_factory=_empty)  # host name → why
     limits: Mapping[str, str] = field(default_factory=_empty)  # host name → what clients.limits_value returns
     guarded: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app that requires a token
     restricted: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
     open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
+    sticky: Mapping[str, str] = field(default_factory=_empty)  # pool to whose replicas browsers come back → "yes"
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
@@ -161,7 +172,7 @@ class IngressState:
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         hosts += (*self.redirects, *self.redirects.values())
         hosts += (*self.authorities, *self.authorities.values())
-        names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values())
+        names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky)
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", _is_server, names),
@@ -181,15 +192,19 @@ class IngressState:
         Raises :class:`InvalidInput` for a host or time limit whose server does not exist, and for a server without a
         socket.
         """
+        known = {*self.servers, *(server.pool for server in self.servers.values() if server.pool)}
         for host, name in self.hosts.items():
-            if name not in self.servers:
+            if name not in known:
                 raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which does not exist")
         for name in self.timeouts_ms:
-            if name not in self.servers:
+            if name not in known:
                 raise InvalidInput(f"a time limit is set for server {printable(name)}, which does not exist")
         for server in self.servers.values():
             if not server.socket_path:
                 raise InvalidInput(f"server '{server.name}' has no socket")
+        shared = [pool for pool in self.hosts.values() if POOL.fullmatch(pool)]
+        if len(shared) > len(set(shared)):
+            raise InvalidInput("two hosts lead to one pool")
         return self
 
 
@@ -222,7 +237,7 @@ class Live:
 
     state: IngressState
     traffic: Mapping[str, Traffic] = field(default_factory=_empty)
-    resting: frozenset[str] = frozenset()  # servers in maintenance: taken out of use, not yet deleted
+    resting: frozenset[str] = frozenset()  # servers in maintenance: they get no new requests
     structure: str = ""  # digest of the configuration that it was started with; see config.structure
 
 
