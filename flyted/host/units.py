@@ -14,26 +14,25 @@ from types import MappingProxyType
 from typing import Any
 
 from flyted.contract.errors import HostFailure
-from flyted.host.bus import PROPERTIES, Bus, Missing, Refused, Signal
+from flyted.host.bus import Bus, Missing, Refused, Signal
 from flyted.host.jobs import Jobs
 from flyted.host.kept_units import KeptUnits
-from flyted.host.object_path import unit_of, unit_path
+from flyted.host.object_path import unit_of
 from flyted.host.signatures import Step, auxiliary, properties, text, texts
+from flyted.host.unit_properties import UNIT, UnitProperties
 from flyted.plan.facts import UnitEnd
-from flyted.plan.unit_index import AT_REST, UnitFact, UnitIndex
+from flyted.plan.unit_index import UnitFact, UnitIndex
 
 JOB_S = 60.0  # in addition to the longest start, and the longest stop before it
 COLLECT_S = 10.0
 _OURS = "flyted-"
-_NO_JOB = b"/"  # what systemd says of a unit without a job, in place of the job's object path
 _NEVER_BEGAN = ("canceled", "dependency")
 _CLEAN_END = UnitEnd("success", 0)
-_UNIT, _SERVICE, _SOCKET = (f"org.freedesktop.systemd1.{kind}" for kind in ("Unit", "Service", "Socket"))
 Wanted = Mapping[str, Any]  # the properties of a unit, by name
 NONE: Mapping[str, Wanted] = MappingProxyType({})
 
 
-class Units:
+class Units(UnitProperties):
     """The units of this machine. Job results: "done", "failed", "timeout", "canceled", "dependency", "skipped".
 
     Methods raise :class:`HostFailure` when systemd refuses (:class:`Refused`), a job takes too long, or there is no
@@ -48,7 +47,7 @@ class Units:
         ``kept``: the patterns of the units that :meth:`look` returns.
         """
         self._kill_s = kill_s
-        self._bus = Bus(self._signal, self._lost)
+        super().__init__(Bus(self._signal, self._lost))
         self._kept = KeptUnits(kept, self.list, self._bus.sync)
         self._jobs = Jobs(longest_s + JOB_S)
         self._watched: dict[str, set[asyncio.Event]] = {}
@@ -85,23 +84,6 @@ class Units:
         """
         steps = [*properties(wanted), *auxiliary(others.items())]
         return await self._jobs.finished(await self._begin(name, steps, [name, *others], evict=True))
-
-    def listening(self, name: str) -> tuple[str, ...]:
-        """Return the addresses that a socket unit listens on, in its order; none while it is not active."""
-        try:
-            if self._active(name) != "active":
-                return ()
-            return tuple(where.decode() for _kind, where in self._get(name, _SOCKET, "Listen"))
-        except Missing:
-            return ()
-
-    def rests(self, name: str) -> bool:
-        """Report whether a unit has ended and no job for it is queued, or whether it is not loaded."""
-        try:
-            _id, job = self._get(name, _UNIT, "Job")
-            return job == _NO_JOB and self._active(name) in AT_REST
-        except Missing:
-            return True
 
     async def run_transient(
         self, name: str, wanted: Wanted, timeout_s: float | None = None, *, clean: Sequence[str] = ()
@@ -189,13 +171,6 @@ class Units:
         steps = [*properties({"DeviceAllow": []})[:-1], *properties({"DeviceAllow": list(nodes)})[1:]]
         self._bus.call("SetUnitProperties", text(name), (ord("b"), True), *steps)
 
-    def status(self, name: str) -> str:
-        """Return a service's status text (sd_notify(3), ``STATUS=``); "" when it has none, or is not there."""
-        try:
-            return str(self._get(name, _SERVICE, "StatusText").decode("utf-8", "replace"))
-        except Missing:
-            return ""
-
     async def statuses(self, name: str) -> AsyncGenerator[str]:
         """Yield a service's status text, as of now and each time that it changes; never end by itself."""
         said = ""
@@ -217,7 +192,7 @@ class Units:
         try:
             async with asyncio.timeout(wait_s), self._watch([name]) as changed:
                 self._bus.call("KillUnit", text(name), text("main"), (ord("i"), number))
-                while self._active(name) == "active" and not answered(self.status(name)):
+                while self.active(name) == "active" and not answered(self.status(name)):
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
@@ -239,16 +214,6 @@ class Units:
         """Return the loaded units whose name matches one of the patterns."""
         rows = self._bus.call("ListUnitsByPatterns", *texts([]), *texts(patterns)) or []
         return [UnitFact(*(field.decode() for field in (row[0], row[2], row[3], row[4]))) for row in rows]
-
-    def ended(self, name: str) -> UnitEnd | None:
-        """Return how a service's last run ended; ``None`` when systemd has forgotten it."""
-        try:
-            if self._get(name, _UNIT, "LoadState") != b"loaded":
-                return None
-            result = self._get(name, _SERVICE, "Result").decode()
-            return UnitEnd(result, int(self._get(name, _SERVICE, "ExecMainStatus")))
-        except Missing:
-            return None
 
     async def _begin(self, name: str, steps: Sequence[Step], names: Sequence[str], *, evict: bool) -> str:
         """Call ``StartTransientUnit``, and return its job; a unit of the same name that has ended is collected first.
@@ -281,16 +246,10 @@ class Units:
     def _thaw(self, name: str) -> None:
         """Thaw a unit: systemd refuses to stop a frozen one ("Cannot perform operation on frozen unit")."""
         try:
-            if self._get(name, _UNIT, "FreezerState") not in (b"running", b""):
+            if self.get(name, UNIT, "FreezerState") not in (b"running", b""):
                 self._bus.call("ThawUnit", text(name))
         except Refused:
             return  # not loaded, or a kind of unit that does not freeze
-
-    def _active(self, name: str) -> str:
-        return str(self._get(name, _UNIT, "ActiveState").decode())
-
-    def _get(self, name: str, interface: str, key: str) -> Any:
-        return self._bus.call("Get", text(interface), text(key), path=unit_path(name), interface=PROPERTIES)
 
     def _quietly(self, method: str, *steps: Step) -> None:
         with contextlib.suppress(HostFailure):  # not loaded (any more): nothing to do
