@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flytectl.scaling import replica, running, scaling
 from flytectl.times import for_json, for_people, local, span
 from flyted.contract.answers.codec import Answer
 from flyted.contract.answers.events import BUILD, NOTE, Event, LogLine
@@ -84,12 +85,15 @@ def apps_table(apps: Sequence[AppStatus], colour: bool, now: float) -> str:  # n
     AGE is the time since the app's revision was served.
     """
     scoped = any(_scope(app.project, app.domain) for app in apps)
-    header = ["NAME", *(["PROJECT"] if scoped else []), "STATE", "REV", "AGE", "URL"]
+    several = any(app.max_replicas > 1 for app in apps)
+    header = ["NAME", *(["PROJECT"] if scoped else []), "STATE", *(["REPLICAS"] if several else [])]
+    header += ["REV", "AGE", "URL"]
     rows = [
         [
             app.name,
             *([f"{app.project}/{app.domain}"] if scoped else []),
             app.state,
+            *([f"{running(app)}/{app.max_replicas}"] if several else []),
             str(app.revision),
             span(max(now - (app.serving_since or app.updated_at or now), 0)),
             app.url,
@@ -139,6 +143,7 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Limits", _limits(app)),
         ("GPU", _gpu(app.gpu) if app.gpu else ""),
         ("Sleeps", _sleeps(app)),
+        ("Replicas", scaling(app)),
         ("Network", "" if app.egress else "no connections to other machines"),
         ("Port", _port(app)),
         ("Ready", _ready(app)),
@@ -147,6 +152,8 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Requests", f"{app.requests.in_flight} now, {app.requests.total} so far" if app.requests else ""),
         ("Data", where_data_is(app.data) if app.data else ""),
     ]
+    if app.max_replicas > 1:
+        found += [("Replica", replica(each)) for each in app.replicas]
     found += [("Secret", f"{use.key} as {_target(use)}") for use in app.secrets]
     found += [("Model", f"{name} in {folder}") for name, folder in app.models]
     found += [("Link", f"{title}: {path}") for title, path in app.links]
@@ -276,8 +283,13 @@ def secret_details(secret: SecretStatus) -> str:
 
 
 def log_line(line: LogLine) -> str:
-    """Return a line of an app's log: local time, the source if it is systemd or flyted, and the text."""
-    text = f"{line.source}: " if line.source in ("systemd", "flyted") else ""
+    """Return a line of an app's log: local time, the replica if not the first, and the text.
+
+    The source stands before the text if it is systemd or flyted.
+    """
+    text = (f"[{line.replica}] " if line.replica else "") + (
+        f"{line.source}: " if line.source in ("systemd", "flyted") else ""
+    )
     return f"{local(line.time / 1e6)} {text}{safe_lines(line.text)}"
 
 

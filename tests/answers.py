@@ -8,7 +8,7 @@ import types
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from flyted.contract import wire
-from flyted.contract.answers.apps import AppStatus
+from flyted.contract.answers.apps import AppStatus, ReplicaStatus
 from flyted.contract.answers.codec import Answer
 from flyted.contract.status import AppState
 
@@ -29,7 +29,8 @@ def app_status(name: str = "hello", **given: Any) -> AppStatus:
         "name": name, "project": "p1", "domain": "development", "id": name, "url": f"https://{name}.apps.localhost",
         "state": AppState.RUNNING, "revision": 1, "wanted": "started", "created_at": 1_700_000_000.0,
         "updated_at": 1_700_000_100.0, "scaledown_after_s": 300.0, "memory_bytes": 1 << 29, "egress": True,
-        "protocol": "http1", "deployed_by": "alice",
+        "protocol": "http1", "deployed_by": "alice", "max_replicas": 1,
+        "replicas": (ReplicaStatus(0, AppState.RUNNING, "", 0.0),),
     }  # fmt: skip
     return whole(AppStatus, **{**usual, **given})
 

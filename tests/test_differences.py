@@ -34,6 +34,7 @@ HELD_BY = {
     "uvicorn": "tests/launch/test_programs.py::test_a_script_that_calls_uvicorn_run_serves_on_the_units_socket",
     "Readiness": "tests/launch/test_ports.py::test_who_is_ready",
     "The end of an app": "tests/launch/test_ports.py::test_a_stop_finishes_what_is_in_flight_and_leaves_the_rest_to_the_next_start",
+    "The number of replicas": "tests/daemon/test_life_replicas.py::test_replicas_follow_the_load",
     "on_shutdown of a plain function": "tests/launch/test_start.py::test_sigterm_ends_a_server_function_without_uvicorn",
     "Programs in the background": "tests/launch/test_ports.py::test_an_end_before_it_listens_is_told",
     "What is printed": "tests/launch/test_ports.py::test_no_secret_that_the_program_prints_reaches_the_journal",

@@ -224,7 +224,7 @@ FLOORS = (
      "images.building", "images.prune", "images.rebuild", "images.secret_uses", "ingress.domains"),
     ("loop", "secrets.handover"),
     ("upkeep", "gpus.leases"),
-    ("execute", "look", "explain", "failures", "gpus.reclaim"),
+    ("execute", "look", "explain", "failures", "remembered", "gpus.reclaim"),
     # what makes and keeps things
     ("images.*", "ingress.*", "access.ingress_tokens", "gpus.*", "secrets.credentials", "apps.bundles"),
     # the border to clients, and to the machine

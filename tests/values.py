@@ -33,9 +33,10 @@ def parameters_of(*items: dict[str, Any]) -> str:
 def app(
     name: str = "a", serving: int | None = 1, wanted: str = "started", revisions: int = 1, **changes: Any
 ) -> StoredApp:
-    """An app with some revisions, the last of which serves."""
+    """An app with some revisions, the last of which serves; if it may have several replicas, pool 7 is its own."""
     made = spec(name, **changes)
     return StoredApp(
+        pool=7 if made.max_replicas > 1 else None,
         key=made.key, wanted=wanted, serving=serving, created_at=0.0, updated_at=0.0,
         revisions=tuple(
             Revision(n, made, ImageFact("/i"), "", "ready" if n == serving else "failed", "boom", 0.0)

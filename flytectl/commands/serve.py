@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     help="Path whose answer, below 500 and not 404, means that the app is ready [any answer on its port].",
 )
 @click.option("--start-timeout", metavar="TIME", help="Time limit of a start: 90, 90s, 20m, 1h [5m].")
+@click.option("--sticky", is_flag=True, help="Send a browser to the same replica again, of several, by a cookie.")
 @click.option("--rate", metavar="RATE", help="Requests that one client may send: 50/s, 30/m [the machine's limit].")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL.")
@@ -81,7 +82,8 @@ def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
     root_dir: str | None, parameters: tuple[str, ...], gpu_flag: str | None, open_paths: tuple[str, ...],
     idle: str | None, ready_path: str | None, start_timeout: str | None, rate: str | None, project: str,
-    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, quiet: bool, json_: bool,
+    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, sticky: bool, quiet: bool,
+    json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
@@ -92,7 +94,7 @@ def serve(
 
     from flytectl.daemon import require_same_version
     from flytectl.load import load
-    from flyted.contract.idl import asks_gpu, runs_sleeper, spec_of
+    from flyted.contract.idl import asks_gpu, may_have_several, runs_sleeper, spec_of
 
     path = existing(Path(file), "flytectl serve {} [ENV]")
     env_folder = _environment_folder(python_env)
@@ -105,6 +107,7 @@ def serve(
     ) as loaded:  # fmt: skip
         asking = [app for app in loaded.apps if asks_gpu(app.idl)] or loaded.apps
         sleeping = [app for app in loaded.apps if runs_sleeper(app.idl)] or loaded.apps
+        several = [app for app in loaded.apps if may_have_several(app.idl)] or loaded.apps
         specs = [
             spec_of(
                 app.idl, image=app.image, image_files=app.image_files, image_folders=app.image_folders,
@@ -112,6 +115,7 @@ def serve(
                 secret_in_argv=allow_secret_in_argv, open_paths=open_paths, project=project, domain=domain,
                 gpus=given if app in asking else None, engine_sleep=level if app in sleeping else 0,
                 ready_path=ready_path or "", start_timeout_s=start_s, requests_per_s=requests_per_s,
+                sticky=sticky and app in several,
             )
             for app in loaded.apps
         ]  # fmt: skip

@@ -18,6 +18,7 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
 from flyted.contract.names import AppKey, base_domain, env_name, label, printable, secret_file, secret_key
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
+from flyted.contract.scaling import check as check_scaling
 from flyted.contract.texts import plain_text, text_for_a_program
 
 DEFAULT_SCALEDOWN_S = 300.0
@@ -92,6 +93,10 @@ class AppSpec:
     sys_path: str = ""  # Flyte's _F_SYS_PATH: folders of the bundle, relative
     secrets: tuple[SecretUse, ...] = ()
     min_replicas: int = 0
+    max_replicas: int = 1
+    concurrency: int = 0  # the requests at once that one replica is for; 0: they do not decide how many there are
+    request_rate: int = 0  # likewise the requests a second; if both are 0, the CPU time of its units decides
+    sticky: bool = False  # the ingress sends a browser to the same replica again
     scaledown_after_s: float = DEFAULT_SCALEDOWN_S
     request_timeout_s: float = 0.0  # 0: the ingress's own default
     requests_per_s: float = 0.0  # what one client may ask of it, on average; 0: the setting of flyted.toml
@@ -139,8 +144,7 @@ class AppSpec:
             )
         if self.request_timeout_s and not 0.001 <= self.request_timeout_s <= 3600:
             raise InvalidInput(f"app '{self.key}': a request timeout must be 1 ms to 1 hour")
-        if self.min_replicas not in (0, 1):
-            raise InvalidInput(f"app '{self.key}': this machine runs 0 or 1 replica", hint="use replicas=(0, 1)")
+        check_scaling(self.key, self.min_replicas, self.max_replicas, self.concurrency, self.request_rate)
         self._check_ranges()
         self._check_python_env()
         Ask(self.gpu_count, self.gpu_name, self.gpu_partition)  # its constructor checks it

@@ -29,6 +29,7 @@ from flyted.contract.fserve import parameters, program, split
 from flyted.contract.idl_fields import SYS_PATH, integer, message, messages, sys_path, unknown, words_of
 from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import AppKey, link_target, printable
+from flyted.contract.scaling import MAX_REPLICAS
 
 _IN_PROCESS = ("uvicorn",)  # programs that serve on the inherited socket and open no port
 _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
@@ -57,6 +58,7 @@ def spec_of(
     ready_path: str = "",
     start_timeout_s: float = 0.0,
     requests_per_s: float = 0.0,
+    sticky: bool = False,
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -67,8 +69,7 @@ def spec_of(
     the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU), ``project`` and ``domain`` override the IDL's.
     ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
     paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
-    is stopped. ``ready_path``, ``start_timeout_s``, ``requests_per_s``: as in
-    :class:`AppSpec`.
+    is stopped. ``ready_path``, ``start_timeout_s``, ``requests_per_s``, ``sticky``: as in :class:`AppSpec`.
 
     Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right
     on a cluster but not here; its message names every such field.
@@ -105,7 +106,8 @@ def spec_of(
         env=tuple((k, v) for k, v in env if k != SYS_PATH),
         sys_path=sys_path(dict(env).get(SYS_PATH, "")),
         secrets=secrets,
-        min_replicas=_replicas(scaling)[0],
+        **_scaling(scaling),
+        sticky=sticky,
         scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
         request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
         python_env=python_env,
@@ -144,6 +146,11 @@ def asks_gpu(idl: Mapping[str, Any]) -> bool:
     return bool(accelerator) or any(r.get("name") == "GPU" for r in entries)
 
 
+def may_have_several(idl: Mapping[str, Any]) -> bool:
+    """Report whether an app may have more than one replica."""
+    return _replicas(message(message(message(idl).get("spec")).get("autoscaling")))[1] > 1
+
+
 def runs_sleeper(idl: Mapping[str, Any]) -> bool:
     """Report whether an app's program is an engine that can sleep without ending."""
     container = message(message(message(idl).get("spec")).get("container"))
@@ -166,8 +173,8 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
 
 def _unsupported_scale(scaling: dict[str, Any]) -> Iterator[str]:
     low, high = _replicas(scaling)
-    if low > 1:
-        yield f"replicas=({low}, {high}): at least {low}, and flyted runs at most one; use replicas=(0, 1) or (1, 1)"
+    if low > MAX_REPLICAS:
+        yield f"replicas=({low}, {high}): at least {low}, and flyted runs at most {MAX_REPLICAS} of an app"
 
 
 def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
@@ -178,16 +185,29 @@ def _replicas(scaling: dict[str, Any]) -> tuple[int, int]:
     return integer(message(replicas).get("min")), integer(message(replicas).get("max"))
 
 
+def _scaling(scaling: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides about the number of replicas, as fields of AppSpec."""
+    low, high = _replicas(scaling)
+    metric = message(scaling.get("scalingMetric"))
+    concurrency, rate = (message(metric.get(name)).get("targetValue") for name in ("concurrency", "requestRate"))
+    return {
+        "min_replicas": low,
+        "max_replicas": min(max(1, high), MAX_REPLICAS),
+        "concurrency": integer(concurrency) if high > 1 else 0,
+        "request_rate": integer(rate) if high > 1 else 0,
+    }
+
+
 def _unmet(metadata: dict[str, Any], scaling: dict[str, Any], spec: dict[str, Any]) -> Iterator[str]:
     """Yield each field that is set and not supported, but not refused, since the app runs without it."""
     low, high = _replicas(scaling)
-    if high > 1:
-        yield f"replicas=({low}, {high}): flyted runs at most one replica"
+    if high > MAX_REPLICAS:
+        yield f"replicas=({low}, {high}): flyted runs at most {MAX_REPLICAS} replicas of an app"
     if high == 0:
         yield "replicas=0 is treated as (0, 1): a request starts the app; to keep it stopped: flytectl app stop"
     for name, word in (("concurrency", "Concurrency"), ("requestRate", "RequestRate")):
-        if name in message(scaling.get("scalingMetric")):
-            yield f"scaling.metric={word} has no effect: flyted runs at most one replica"
+        if name in message(scaling.get("scalingMetric")) and high <= max(1, low):
+            yield f"scaling.metric={word} has no effect with replicas=({low}, {high})"
     if labels := message(metadata.get("labels")):
         names = ", ".join(printable(name) for name in sorted(labels)[:8])
         yield f"labels ({names}) have no effect: flyted does not select by labels"

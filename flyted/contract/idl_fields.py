@@ -30,6 +30,8 @@ KNOWN: Mapping[str, frozenset[str]] = {
         "spec.autoscaling": "replicas scaledownPeriod scalingMetric",
         "spec.autoscaling.replicas": "min max",
         "spec.autoscaling.scalingMetric": "requestRate concurrency",
+        "spec.autoscaling.scalingMetric.requestRate": "targetValue",
+        "spec.autoscaling.scalingMetric.concurrency": "targetValue",
         "spec.ingress": "private subdomain cname",
         "spec.securityContext": "runAs secrets allowAnonymous",
         "spec.securityContext.secrets": "group groupVersion key mountRequirement envVar",

@@ -36,6 +36,12 @@ class Units(Protocol):
     def statuses(self, name: str) -> AsyncGenerator[str]:
         """Yield what a service says of itself, as of now and at each change; never end by itself."""
 
+    def cpu_s(self, names: Iterable[str]) -> dict[str, float]:
+        """Return the seconds of CPU time that each of these services has used since its start, where it is known."""
+
+    def since(self, name: str) -> float:
+        """Return when a unit came into its state, in seconds since 1970; 0 if it is not there."""
+
     def rests(self, name: str) -> bool:
         """Report whether a unit has ended and no job for it is queued, or whether it is not loaded."""
 

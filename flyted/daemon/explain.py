@@ -96,10 +96,12 @@ class Explain:
 
     def _services(self, app_id: str) -> list[str]:
         found = (app for app in self.store.apps() if app.key.id == app_id)
-        return [r.service for app in found for revision in app.revisions for r in app.replicas_of(revision.number)]
+        return [
+            r.service for app in found for revision in app.revisions for r in app.most_replicas_of(revision.number)
+        ]
 
 
 def _line(entry: Entry) -> LogLine:
     replica = replica_of(entry.unit)
-    revision = replica.revision if replica else 0
-    return LogLine(time=entry.time_us, revision=revision, source=entry.source, text=entry.text)
+    revision, number = (replica.revision, replica.number) if replica else (0, 0)
+    return LogLine(time=entry.time_us, revision=revision, replica=number, source=entry.source, text=entry.text)

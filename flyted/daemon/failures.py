@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 
 from flyted.contract.names import Replica
 from flyted.plan.facts import Facts, Failure
-from flyted.plan.groups import Group
 
 _BACKOFF_S = (2.0, 10.0, 60.0, 300.0)  # after the first failure in a row, the second, …
 
@@ -48,23 +47,28 @@ class Failures:
         """Forget the failures of a pair: it runs, or its operator wants a new try now."""
         self._failures.pop(replica, None)
 
-    def learn(self, facts: Facts, groups: Sequence[Group], busy: AbstractSet[Replica]) -> list[Replica]:
+    def learn(
+        self, facts: Facts, replicas: Sequence[Mapping[str, Replica]], busy: AbstractSet[Replica]
+    ) -> list[Replica]:
         """Record which pairs are up; return those that were and are gone although flyted did not stop them.
 
-        ``busy``: the pairs on which work runs: what becomes of them is known at its end.
+        ``replicas``: those that shall exist, by the names of their services. ``busy``: the pairs on which work runs:
+        what becomes of them is known at its end.
         """
-        wanted = frozenset().union(*(group.replicas for group in groups))
+        wanted = frozenset().union(*replicas)
         self._up &= wanted
         for replica in [each for each in self._failures if each.service not in wanted]:
             del self._failures[replica]
         own = {replica.service for replica in busy}
         self._up |= (facts.index.sleeping & wanted) - own
-        return list(self._fallen(facts, groups, own))
+        return list(self._fallen(facts, replicas, own))
 
-    def _fallen(self, facts: Facts, groups: Sequence[Group], own: AbstractSet[str]) -> Iterator[Replica]:
-        for group in groups:
-            for name in group.replicas.keys() - facts.index.sleeping - own:
-                replica = group.replicas[name]
+    def _fallen(
+        self, facts: Facts, replicas: Sequence[Mapping[str, Replica]], own: AbstractSet[str]
+    ) -> Iterator[Replica]:
+        for some in replicas:
+            for name in some.keys() - facts.index.sleeping - own:
+                replica = some[name]
                 socket, service = facts.units.get(replica.socket), facts.units.get(name)
                 if socket is not None and socket.active == "active":
                     self._up.add(name)

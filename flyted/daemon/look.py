@@ -10,12 +10,14 @@ from flyted.contract.errors import IngressDown
 from flyted.contract.names import Replica, replica_of
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
+from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
+from flyted.plan.scaling import by_cpu
 from flyted.plan.unit_index import AT_REST, UnitFact
 
 
@@ -46,6 +48,7 @@ class Look:
         units = units.replaced(talking, told) if talking else units
         awake = [unit for unit in services if unit.active not in AT_REST]  # also those that start: requests wait
         traffic = await self._traffic(awake) if awake and ingress == "active" else {}
+        cpu_s = self.machine.units.cpu_s(self._by_cpu(awake))
         rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else None
         return Facts(
             apps=apps,
@@ -58,9 +61,21 @@ class Look:
             sites=self.config.sites(),
             challenges=self.config.challenges(),
             listening=self._listening(ingress, rules),
+            cpu_s=cpu_s,
+            cores=capacity().cpu_cores,
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
+
+    def _by_cpu(self, awake: Iterable[UnitFact]) -> list[str]:
+        """Return those of the services that run whose CPU time decides about their app's replicas."""
+        found = []
+        for unit in awake:
+            replica = replica_of(unit.name)
+            app = self.store.get(replica.app_id) if replica is not None else None
+            if app is not None and app.current is not None and by_cpu(app.current.spec):
+                found.append(unit.name)
+        return found
 
     def _listening(self, ingress: str, rules: str | None) -> tuple[str, ...] | None:
         """Return where PID 1 listens for the ingress; ``None`` if nothing suggests that this has to change."""
@@ -85,9 +100,17 @@ class Look:
         """Report whether systemd knows a unit of an app."""
         return app_id in self.machine.units.look().by_app
 
+    def units_of(self, app_id: str) -> list[UnitFact]:
+        """Return the units of an app. Raises :class:`HostFailure` when systemd does not answer."""
+        return list(self.machine.units.look().of_app(app_id).values())
+
     def status(self, replica: Replica) -> str:
         """Return what a replica's service says of itself; "" when it says nothing, or is not there."""
         return self.machine.units.status(replica.service)
+
+    def since(self, replica: Replica) -> float:
+        """Return when a replica's service came into its state, in seconds since 1970; 0 if it is not there."""
+        return self.machine.units.since(replica.service)
 
     def statuses(self, replica: Replica) -> AsyncGenerator[str]:
         """Yield what a replica's service says of itself, as of now and at each change; never end by itself."""

@@ -25,12 +25,12 @@ from flyted.daemon.explain import Explain
 from flyted.daemon.failures import Failures
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.look import Look
+from flyted.daemon.remembered import Remembered
 from flyted.daemon.upkeep import Upkeep
 from flyted.plan.actions import STARTS, FailPair, PairAction, StartPair, UnitAction, UpkeepAction
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.groups import Group, Groups
-from flyted.plan.idle import Clock
 from flyted.plan.reconcile import Plan, reconcile
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,7 @@ class Loop:
         self._next_pass_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
-        self._clocks: dict[str, Clock] = {}
-        self._leaving: dict[Replica, float] = {}
-        self._untold: frozenset[Replica] = frozenset()
-        self._ending: Mapping[str, float] = {}
+        self._remembered = Remembered()
         self._groups = Groups()
         self._failures = Failures()
         self.candidates: set[Replica] = set()
@@ -180,14 +177,11 @@ class Loop:
         gpu, busy, candidates = self._gpus.facts(), frozenset(self._tasks), frozenset(self.candidates)
         seen = await self._look.facts(app_id)
         return dataclasses.replace(
-            seen,
+            self._remembered.added(seen),
             candidates=candidates,
-            leaving=dict(self._leaving),
-            untold=self._untold,
             failures=self.failures,
             outdated=frozenset(self._execute.outdated),
             busy=busy | self._tasks.keys(),
-            ending=self._ending,
             gpu=gpu,
         )
 
@@ -208,11 +202,8 @@ class Loop:
         )
         self._forget_ended(facts, documents)
         now = _now()
-        plan = reconcile(facts, self._clocks, self._base_domain, now, groups)
-        before = self._leaving
-        self._leaving = {replica: before.get(replica, now) for replica in plan.leaving}
-        self._clocks = dict(plan.clocks)
-        self._ending = plan.ending
+        plan = reconcile(facts, self._remembered.clocks, self._base_domain, now, groups)
+        self._remembered.take(plan)
         self._next_pass_at = plan.next_pass_at
         self._upkeep.wake_at(plan.due)
         done = Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu))
@@ -224,11 +215,12 @@ class Loop:
         for action in plan.actions:
             if isinstance(action, PairAction) and not isinstance(action, (StartPair, FailPair)):
                 self._beside(action)
-        told = applied is not None and not applied.other_rules
-        self._untold = frozenset() if told else self._untold | (plan.leaving - before.keys())
+        if applied is not None and not applied.other_rules:
+            self._remembered.told()
+        else:
+            self._remembered.not_told(plan)
         if applied is None:  # it still sends requests to the replaced revisions: they stay
-            replaced = {app.key.id for app in facts.apps if app.serving_replicas}
-            self._leaving = {r: at for r, at in self._leaving.items() if r in before or r.app_id not in replaced}
+            self._remembered.keep({app.key.id for app in facts.apps if app.serving_replicas})
             self._next_pass_at = now + self._retry_s()
         elif applied.other_rules:  # another HAProxy than the one that the look found
             self.poke()
@@ -245,6 +237,7 @@ class Loop:
         if not gone:
             return  # as in nearly every pass
         needed = {r for app in facts.apps for r in app.serving_replicas} | facts.candidates | facts.busy
+        needed.update(self._remembered.extra.values())
         for replica in gone:
             if replica not in needed and self._execute.documents.get(replica) == before[replica]:  # else re-created
                 self._execute.forget(replica)
@@ -319,7 +312,8 @@ class Loop:
 
     def _learn(self, facts: Facts, groups: Sequence[Group]) -> None:
         """Learn which pairs are up; begin to take down each that was up and is gone without our doing."""
-        for replica in self._failures.learn(facts, groups, facts.busy | self._tasks.keys()):
+        wanted = [*(group.replicas for group in groups), self._remembered.extra]
+        for replica in self._failures.learn(facts, wanted, facts.busy | self._tasks.keys()):
             self._failed(replica, "")  # immediately: until the reason is known, visitors get "cannot serve"
             self._begin(replica, self._fell(replica))
 
@@ -338,6 +332,10 @@ class Loop:
 
     def _failed(self, replica: Replica, reason: str) -> None:
         self._failures.add(replica, reason, _now())
+
+    def give_up_extra(self, app_id: str) -> tuple[Replica, ...]:
+        """Let an app have its least replicas only, until its load needs more again; return the others."""
+        return self._remembered.give_up_extra(app_id)
 
     def forgive(self, replica: Replica) -> None:
         """Forget earlier failures of a pair: its operator wants a new try now."""

@@ -78,7 +78,10 @@ CREATE TABLE certificate_issued (
 ) STRICT;
 """
 _REDIRECT = "ALTER TABLE site ADD COLUMN redirect TEXT NOT NULL DEFAULT '';"
-FORMATS = (_APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED, _REDIRECT)
+_POOL = "ALTER TABLE app ADD COLUMN pool INTEGER;"
+FORMATS = (
+    _APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED, _REDIRECT, _POOL,
+)  # fmt: skip
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.app import AppSpec, from_dict, to_dict
-from flyted.contract.errors import AlreadyExists, FlytedError, NotFound, StoreCorrupt
+from flyted.contract.errors import AlreadyExists, FlytedError, InvalidInput, NotFound, StoreCorrupt
 from flyted.contract.names import AppKey, user_of
 from flyted.host.database import WAY_BACK, Database
 from flyted.plan.facts import ImageFact, Revision, StoredApp
+from flyted.plan.ingress.pools import POOLS
 
 KEPT_REVISIONS = 10
 KEPT_FAILURES = 3
@@ -55,10 +56,14 @@ class Store:
 
     def app(self, app_id: str) -> StoredApp:
         """Return one app, or raise :class:`NotFound`."""
-        found = self._by_id.get(app_id)
+        found = self.get(app_id)
         if found is None:
             raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
         return found
+
+    def get(self, app_id: str) -> StoredApp | None:
+        """Return the app with this id, if there is one."""
+        return self._by_id.get(app_id)
 
     def find(self, key: AppKey) -> StoredApp | None:
         """Return the app of this name, if there is one."""
@@ -75,14 +80,16 @@ class Store:
         """Record a pending revision (and the app, if it is new), deployed by user ``by``, and return its number.
 
         Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
-        hashes where a name is long.
+        hashes where a name is long; and as :meth:`check_pool`.
         """
         key = self.known(spec.key)
+        pool = self.check_pool(spec)
         with self._changing(key.id):
             self.database.execute(
-                "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?, NULL) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?, NULL, NULL) ON CONFLICT (id) DO NOTHING",
                 (key.id, key.project, key.domain, key.name, now, now),
             )
+            self.database.execute("UPDATE app SET pool = ? WHERE id = ?", (pool, key.id))
             ((last,),) = self.database.rows("SELECT max(number) FROM revision WHERE app_id = ?", (key.id,))
             number = int(last or 0) + 1
             self.database.execute(
@@ -91,6 +98,24 @@ class Store:
                 (key.id, number, json.dumps(to_dict(spec)), json.dumps(image.to_dict()), fingerprint, now, by),
             )
         return number
+
+    def check_pool(self, spec: AppSpec) -> int | None:
+        """Return the number of the ingress's pool that an app has, or will have; ``None`` for an app with one replica.
+
+        An app keeps its pool for as long as it exists, so no other app's requests ever go there meanwhile. Raises
+        :class:`InvalidInput` if all pools are taken.
+        """
+        found = self.find(spec.key)
+        if spec.max_replicas == 1 or (found is not None and found.pool is not None):
+            return found.pool if found is not None else None
+        taken = {app.pool for app in self._apps}
+        free = next((number for number in range(POOLS) if number not in taken), None)
+        if free is None:
+            raise InvalidInput(
+                f"app '{spec.key}' may have more than one replica, as {POOLS} apps of this machine may already",
+                hint="use replicas=(0, 1), or delete one of these apps",
+            )
+        return free
 
     def _check_free(self, key: AppKey) -> None:
         for other in self._apps:
@@ -199,7 +224,7 @@ def _order(app: StoredApp) -> tuple[float, str]:
     return app.created_at, app.key.id
 
 
-_APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since FROM app {}"
+_APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since, pool FROM app {}"
 _REVISIONS = (
     "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by, notes FROM revision {}"
     " ORDER BY number"
@@ -207,7 +232,7 @@ _REVISIONS = (
 
 
 def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
-    app_id, project, domain, name, wanted, serving, created, updated, since = row
+    app_id, project, domain, name, wanted, serving, created, updated, since, pool = row
     key = AppKey(project, domain, name).known_as(app_id)
     return StoredApp(
         key=key,
@@ -217,6 +242,7 @@ def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
         created_at=created,
         updated_at=updated,
         serving_since=since,
+        pool=pool,
     )
 
 

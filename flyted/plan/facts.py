@@ -16,6 +16,7 @@ from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.sites import Site
 from flyted.plan.ingress.state import Listen
+from flyted.plan.scaling import Scale
 from flyted.plan.unit_index import UnitFact, UnitIndex, indexed
 from flyted.plan.upkeep_facts import UpkeepFacts
 
@@ -139,7 +140,10 @@ class Revision:
 
 @dataclass(frozen=True)
 class StoredApp:
-    """An app as the user wants it. ``serving``: the revision that requests go to, ``None`` before the first one."""
+    """An app as the user wants it. ``serving``: the revision that requests go to, ``None`` before the first one.
+
+    ``pool``: the number of its pool of servers in the ingress; ``None`` if it has never had more than one replica.
+    """
 
     key: AppKey
     wanted: str  # started, stopped
@@ -148,6 +152,7 @@ class StoredApp:
     created_at: float
     updated_at: float
     serving_since: float | None = None
+    pool: int | None = None
 
     def revision(self, number: int | None) -> Revision | None:
         """Return the revision with this number, or ``None``."""
@@ -159,21 +164,37 @@ class StoredApp:
         return self.revision(self.serving)
 
     def replicas_of(self, number: int) -> tuple[Replica, ...]:
-        """Return the replicas of a revision. There is one of each: ``Scaling`` with more is refused."""
-        return (Replica(self.key.id, number),)
+        """Return the replicas of a revision that exist however little it has to do: its minimum, or the first one."""
+        revision = self.revision(number)
+        least = max(1, revision.spec.min_replicas) if revision is not None else 1
+        return tuple(Replica(self.key.id, number, each) for each in range(least))
+
+    def most_replicas_of(self, number: int) -> tuple[Replica, ...]:
+        """Return the replicas that a revision may have."""
+        revision = self.revision(number)
+        most = revision.spec.max_replicas if revision is not None else 1
+        return tuple(Replica(self.key.id, number, each) for each in range(most))
 
     @cached_property
     def serving_replicas(self) -> tuple[Replica, ...]:
-        """The replicas that shall exist; none if the app is stopped or has never come up."""
+        """The replicas that shall exist at least; none if the app is stopped or has never come up.
+
+        What an app needs beyond these follows from its load (plan/scaling.py).
+        """
         if self.wanted != "started" or self.serving is None:
             return ()
         return self.replicas_of(self.serving)
 
     @cached_property
+    def pooled(self) -> bool:
+        """True if the revision that serves may have more than one replica."""
+        return self.current is not None and self.current.spec.max_replicas > 1 and self.pool is not None
+
+    @cached_property
     def sleepers(self) -> tuple[str, ...]:
         """The services of its revisions whose engine may sleep."""
         sleeping = (each for each in self.revisions if each.spec.engine_sleep)
-        return tuple(replica.service for each in sleeping for replica in self.replicas_of(each.number))
+        return tuple(replica.service for each in sleeping for replica in self.most_replicas_of(each.number))
 
 
 @dataclass(frozen=True)
@@ -201,6 +222,9 @@ class Facts:
     challenges: Mapping[str, str] = field(default_factory=dict)  # names that are being proved (IngressState)
     candidates: frozenset[Replica] = frozenset()  # being deployed: started beside the serving revision, not yet routed
     leaving: Mapping[Replica, float] = field(default_factory=dict)  # replicas that drain → since when
+    scales: Mapping[str, Scale] = field(default_factory=dict)  # by app id: of apps that run, as the last pass left it
+    cpu_s: Mapping[str, float] = field(default_factory=dict)  # service → CPU time, of apps that scale by it
+    cores: int = 1  # the processors of the machine
     untold: frozenset[Replica] = frozenset()  # of those, the ones to which the ingress may still send new requests
     failures: Mapping[Replica, Failure] = field(default_factory=dict)
     outdated: frozenset[Replica] = frozenset()  # their units differ from those that would be made now

@@ -34,6 +34,7 @@ class Share:
     restricted: dict[str, str] = field(default_factory=dict)
     open_paths: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    sticky: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""
@@ -72,15 +73,22 @@ class Group:
         serving = (app.current for app in self.apps if app.serving_replicas)
         return not any(revision is not None and revision.spec.min_replicas for revision in serving)
 
-    def rests(self, sleeping: AbstractSet[str], candidates: Iterable[Replica]) -> bool:
+    @cached_property
+    def pooled(self) -> frozenset[str]:
+        """The ids of apps that may have more than one replica."""
+        return frozenset(app.key.id for app in self.apps if app.pooled)
+
+    def rests(self, sleeping: AbstractSet[str], awake: AbstractSet[str], candidates: Iterable[Replica]) -> bool:
         """Report whether all of the apps sleep or are stopped, and nothing is to be done about them.
 
-        ``sleeping``: the services of pairs that sleep, without those that are being worked on. ``candidates``: the
-        replicas that are being deployed.
+        ``sleeping``: the services of pairs that sleep, without those that are being worked on. ``awake``: the ids of
+        apps that have, or need, units beyond those of their least replicas. ``candidates``: the replicas that are
+        being deployed.
         """
         return (
             self.may_rest
             and self.replicas.keys() <= sleeping
+            and self.pooled.isdisjoint(awake)
             and all(replica.app_id not in self.ids for replica in candidates)
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
@@ -15,13 +16,20 @@ from flyted.plan.ingress import names
 from flyted.plan.ingress.sites import Site
 
 _SHOWN = 3  # paths in a note
+_SESSIONS = {"streamlit": "Streamlit", "gradio": "Gradio"}
 
 
-def notes(spec: AppSpec, machine: Capacity, sites: Sequence[Site] = ()) -> Iterator[str]:
-    """Yield a line for each thing that the file or a flag asks for and that may not do what its author expects."""
+def notes(spec: AppSpec, machine: Capacity, sites: Sequence[Site] = (), gpus: int = 0) -> Iterator[str]:
+    """Yield a line for each thing that the file or a flag asks for and that may not do what its author expects.
+
+    ``gpus``: how many GPUs the machine has of those that the app asks for.
+    """
     yield from spec.unmet
     yield from names.notes(spec, sites)
     yield from _more_than_there_is(spec, machine)
+    yield from _of_replicas(spec, machine)
+    if spec.max_replicas > 1 and spec.max_replicas * spec.gpu_count > gpus:
+        yield f"{spec.max_replicas} replicas with {spec.gpu} each: they run as far as this machine's {gpus} are free"
     if spec.disk_bytes:
         yield NOT_LIMITED
     for name, folder in spec.models:
@@ -65,6 +73,33 @@ def _more_than_there_is(spec: AppSpec, machine: Capacity) -> Iterator[str]:
         yield f"memory={human_bytes(spec.memory_bytes)} is more than this machine has ({has}): it has no effect"
     if spec.cpu_cores > machine.cpu_cores:
         yield f"cpu={spec.cpu_cores:g} is more than this machine has ({machine.cpu_cores}): it has no effect"
+
+
+def _of_replicas(spec: AppSpec, machine: Capacity) -> Iterator[str]:
+    """Yield a note for what several replicas need together and the machine lacks, and on the sessions of browsers."""
+    if spec.max_replicas == 1:
+        if spec.sticky:
+            yield "--sticky has no effect: this app has at most one replica"
+        return
+    memory, has = spec.max_replicas * spec.memory_bytes, human_bytes(machine.memory_bytes)
+    if memory > machine.memory_bytes >= spec.memory_bytes and spec.memory_bytes != DEFAULT_MEMORY_BYTES:
+        each = f"{spec.max_replicas} replicas with memory={human_bytes(spec.memory_bytes)}"
+        yield f"{each} may take {human_bytes(memory)}, and this machine has {has}"
+    cores = spec.max_replicas * spec.cpu_cores
+    if cores > machine.cpu_cores >= spec.cpu_cores:
+        each = f"{spec.max_replicas} replicas with cpu={spec.cpu_cores:g}"
+        yield f"{each} may take {cores:g} CPUs, and this machine has {machine.cpu_cores}: they share these"
+    if not spec.sticky and (program := _keeps_sessions(spec)):
+        yield (
+            f"{program} keeps the state of each visitor in one process: with more than one replica, --sticky sends a "
+            "visitor to the same one again"
+        )
+
+
+def _keeps_sessions(spec: AppSpec) -> str:
+    """Return the name of the framework of an app whose visitors need the same replica again; "" for others."""
+    texts = [*spec.command, spec.type, json.dumps(spec.image)]
+    return next((name for word, name in _SESSIONS.items() if any(word in text.lower() for text in texts)), "")
 
 
 def _listed(paths: tuple[str, ...]) -> str:

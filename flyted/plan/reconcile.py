@@ -8,49 +8,32 @@ time is over. So neither a deploy nor a stop drops a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
-from flyted.contract.app import AppSpec
-from flyted.contract.names import Replica, host_of, replica_of
-from flyted.plan.actions import (
-    Action,
-    Evict,
-    IngressAction,
-    KillUnit,
-    ListenIngress,
-    PairAction,
-    RenewPair,
-    RestartIngress,
-    StartPair,
-    StartService,
-    StopPair,
-)
-from flyted.plan.engines.sleep import SLEEP_AND_WAKE_S, asleep, idle_step
+from flyted.contract.names import Replica, host_of
+from flyted.plan import scaling
+from flyted.plan.actions import Action, Evict, IngressAction, KillUnit, ListenIngress, RestartIngress
+from flyted.plan.draft import Draft, away, cannot_serve, server_timeout_ms
 from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
-from flyted.plan.groups import Group, Groups, Share
-from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
+from flyted.plan.groups import Group, Groups
+from flyted.plan.idle import Clock
 from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.names import others
 from flyted.plan.ingress.paths import keys
+from flyted.plan.ingress.pools import pool_name
 from flyted.plan.ingress.ports import listeners
 from flyted.plan.ingress.sites import apis, authorities, domains, redirects
-from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, IngressState, Server, Unavailable, unavailable
+from flyted.plan.ingress.state import IngressState, Unavailable, unavailable
+from flyted.plan.leaving import beyond, plan_leaving
 from flyted.plan.overdue import ending
-from flyted.plan.unit_index import UnitFact
-from flyted.plan.units import STOP_S, socket_path
+from flyted.plan.pairs import listens, plan_service, rests, server_of
+from flyted.plan.replicas import plan_replicas
+from flyted.plan.scaling import Scale
 from flyted.plan.upkeep import plan_upkeep
-
-RENEWALS = 4
-"""The most pairs that are renewed at a time: with hundreds at once, each would be away for as long as all take."""
-DRAIN_S = 60.0
-DRAIN_LOOK_S = 0.5
-SERVER_MAXCONN = 3500  # below the sockets' backlog of 4096: with a full backlog a request gets 503 at once (measured)
-_ALIVE = ("active", "activating", "reloading", "deactivating")
 
 
 @dataclass(frozen=True)
@@ -58,27 +41,19 @@ class Plan:
     """The plan of one pass. ``next_pass_at``: the next moment at which time alone changes it; ``None``: never.
 
     ``due``: the next such moment of the machine's clock, in seconds since 1970. ``gpu``: the answers for starts that
-    wait for GPUs, and which leases are over. ``clocks`` and ``ending``: what the next pass has to know of this one.
+    wait for GPUs, and which leases are over. ``leaving`` (replica → since when), ``clocks``, ``scales`` and
+    ``ending``: what the next pass has to know of this one.
     """
 
     actions: tuple[Action, ...]
     ingress: IngressState
-    leaving: frozenset[Replica]
+    leaving: Mapping[Replica, float]
     clocks: Mapping[str, Clock]
+    scales: Mapping[str, Scale]
     ending: Mapping[str, float]
     gpu: GpuPlan
     next_pass_at: float | None
     due: float | None
-
-
-@dataclass
-class _Draft(Share):
-    actions: list[PairAction] = field(default_factory=list)
-    leaving: set[Replica] = field(default_factory=set)
-    resting: set[Replica] = field(default_factory=set)  # put to sleep or renewed in this pass, after the ingress
-    idle: dict[Replica, float] = field(default_factory=dict)  # replicas that may sleep → seconds without a request
-    clocks: dict[str, Clock] = field(default_factory=dict)
-    wake_times: list[float] = field(default_factory=list)
 
 
 def reconcile(
@@ -90,12 +65,14 @@ def reconcile(
     what follows from them.
     """
     groups = groups or Groups().of(facts.apps)
-    draft = _Draft()
+    draft = Draft()
     sleeping = facts.index.sleeping - {replica.service for replica in facts.busy | facts.outdated}
+    more = beyond(groups, facts)
+    awake = {replica.app_id for replica in more} | {app_id for app_id, scale in facts.scales.items() if scale.extra}
     for group in groups:
-        _plan_group(group, sleeping, facts, clocks, base_domain, now, draft)
+        _plan_group(group, sleeping, awake, facts, clocks, base_domain, now, draft)
     gpu = _plan_gpus(facts, base_domain, now, draft)
-    _plan_leaving(groups, facts, now, draft)
+    plan_leaving(more, groups, facts, now, draft)
     stopping = ending(facts.index.others, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
     wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
@@ -105,12 +82,14 @@ def reconcile(
         domains=domains(facts.sites, base_domain), names={**draft.names, **apis(facts.sites)},
         challenges=facts.challenges, authorities=authorities(facts.sites), redirects=redirects(facts.sites),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
+        sticky=draft.sticky,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
         ingress=ingress,
-        leaving=frozenset(draft.leaving),
+        leaving=draft.leaving,
         clocks=draft.clocks,
+        scales=draft.scales,
         ending=stopping.since,
         gpu=gpu,
         next_pass_at=min((at for at in wake_times if at is not None), default=None),
@@ -128,23 +107,23 @@ def _plan_ingress(facts: Facts) -> tuple[IngressAction, ...]:
 
 
 def _plan_group(
-    group: Group, sleeping: AbstractSet[str], facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float,
-    draft: _Draft,
+    group: Group, sleeping: AbstractSet[str], awake: AbstractSet[str], facts: Facts, clocks: Mapping[str, Clock],
+    base_domain: str, now: float, draft: Draft,
 ) -> None:  # fmt: skip
-    def planned(into: _Draft) -> _Draft:
+    def planned(into: Draft) -> Draft:
         for app in group.apps:
             _plan_app(app, facts, clocks, base_domain, now, into)
         return into
 
-    if group.rests(sleeping, facts.candidates):
+    if group.rests(sleeping, awake, facts.candidates):
         key = (base_domain, facts.sites, facts.start_s, facts.gpu_wait_s)
-        draft.add(group.share(key, lambda: planned(_Draft())))
+        draft.add(group.share(key, lambda: planned(Draft())))
     else:
         planned(draft)
 
 
 def _plan_app(
-    app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: _Draft
+    app: StoredApp, facts: Facts, clocks: Mapping[str, Clock], base_domain: str, now: float, draft: Draft
 ) -> None:
     host = host_of(app.key.id, base_domain)
     revision = app.current
@@ -159,63 +138,59 @@ def _plan_app(
         draft.names |= dict.fromkeys(others(revision.spec, base_domain, facts.sites), host)
     if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
-        return
-    for replica in app.serving_replicas:
-        _plan_replica(app, revision, replica, host, facts, clocks, now, draft)
+    elif app.pooled:
+        plan_replicas(app, revision, host, facts, clocks, now, draft)
+    else:
+        _plan_replica(app, revision, host, facts, clocks, now, draft)
 
 
 def _plan_replica(
-    app: StoredApp, revision: Revision, replica: Replica, host: str, facts: Facts, clocks: Mapping[str, Clock],
-    now: float, draft: _Draft,
-) -> None:  # fmt: skip
-    failure = facts.failures.get(replica)
-    if not _alive(facts.units.get(replica.socket)):
-        busy = replica in facts.busy
-        # nothing listens while the rest of a failed pair is being stopped; the end of that asks for a pass
-        if failure is not None and (now < failure.retry_at or busy):
-            draft.unavailable[host] = unavailable(_cannot_serve(app), max(1, int(failure.retry_at - now)))
-            if now < failure.retry_at:
-                draft.wake_times.append(failure.retry_at)
-            return
-        # HAProxy repeats a refused connection for long enough for a renewal; a stop may take as long as a drain
-        if busy and replica not in facts.outdated:
-            draft.unavailable[host] = unavailable(f'"{app.key}" is starting', 1)
-            return
-        if not busy:
-            draft.actions.append(StartPair(replica))
-    draft.servers[replica.server] = server_of(replica, h2=revision.spec.h2c)
+    app: StoredApp, revision: Revision, host: str, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: Draft
+) -> None:
+    """Plan the replica of an app that has one, and its part of the ingress."""
+    spec, (replica, *_) = revision.spec, app.serving_replicas
+    if not listens(replica, facts, now, draft):
+        draft.unavailable[host] = away(app, (replica,), facts, now)
+        return
+    draft.servers[replica.server] = server_of(replica, h2=spec.h2c)
     draft.hosts[host] = replica.server
-    if replica not in facts.busy and not _pauses(replica, facts, now, draft):
-        _plan_service(replica, revision.spec, facts, clocks, now, draft)
-    waits = replica in facts.busy or _rests(facts.units.get(replica.service)) or replica in draft.resting
-    if waits or revision.spec.request_timeout_s:
-        draft.timeouts_ms[replica.server] = server_timeout_ms(revision.spec, facts, waits=waits)
+    plan_service(replica, spec, facts, clocks, now, draft, runs=spec.min_replicas > 0)
+    waits = replica in facts.busy or rests(facts.units.get(replica.service)) or replica in draft.resting
+    if waits or spec.request_timeout_s:
+        draft.timeouts_ms[replica.server] = server_timeout_ms(spec, facts, waits=waits)
 
 
-def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: _Draft) -> GpuPlan:
+def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: Draft) -> GpuPlan:
     """Plan the leases of GPUs: idle apps sleep for waiting starts; a unit that got none, or lost it, is stopped."""
     plan = plan_gpus(facts, draft.idle, now)
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
+    _give_up(draft, evict.keys() & draft.extra, now)
+    evict = {replica: unit for replica, unit in evict.items() if replica not in draft.extra}
     draft.actions += (Evict(replica, unit, facts.traffic[replica.server]) for replica, unit in evict.items())
     for app in facts.apps if evict else ():
         for replica in evict.keys() & app.serving_replicas:
             if app.current is not None:  # who comes now waits until it has started again
-                draft.timeouts_ms[replica.server] = server_timeout_ms(app.current.spec, facts, waits=True)
-    failed = {action.replica for action in plan.failed}
+                timeout = server_timeout_ms(app.current.spec, facts, waits=True)
+                draft.timeouts_ms[pool_name(app.pool or 0) if app.pooled else replica.server] = timeout
+    failed = frozenset(action.replica for action in plan.failed)
     for app in facts.apps if failed else ():
-        if failed & set(app.serving_replicas):  # its pair goes, or is not made: nothing will listen
-            draft.unavailable[host_of(app.key.id, base_domain)] = unavailable(_cannot_serve(app), 1)
+        members = draft.members.get(app.key.id, frozenset(app.serving_replicas))
+        if members & failed and members <= failed:  # their pairs go, or are not made: nothing will listen
+            draft.unavailable[host_of(app.key.id, base_domain)] = unavailable(cannot_serve(app), 1)
+    for replica in failed:
+        if (server := draft.servers.get(replica.server)) is not None and server.pool:
+            draft.servers[server.name] = replace(server, rests=True)
     draft.actions = [action for action in draft.actions if action.replica not in failed]
     draft.actions += plan.failed
-    return plan
+    return replace(plan, look=True) if draft.looks_for_gpus else plan
 
 
-def _cannot_serve(app: StoredApp) -> str:
-    """Return the message to visitors of an app that failed.
-
-    The reason is not in it: it is a line of the app's log, and so only for its operators.
-    """
-    return f'"{app.key}" cannot serve now; its operator can see why: flytectl app get {app.key.name}'
+def _give_up(draft: Draft, replicas: AbstractSet[Replica], now: float) -> None:
+    """Take away idle replicas whose GPU another start waits for. They drain, and stop in one of the next passes."""
+    for replica in replicas:
+        scale = draft.scales[replica.app_id]
+        draft.scales[replica.app_id] = scaling.dropped(scale, [replica.number])
+        draft.wake_times.append(now)
 
 
 def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
@@ -224,117 +199,4 @@ def _not_serving(app: StoredApp, facts: Facts) -> Unavailable:
         return unavailable(f'"{app.key}" is stopped; its operator can start it: flytectl app start {app.key.name}', 60)
     if any(replica.app_id == app.key.id for replica in facts.candidates):
         return unavailable(f'"{app.key}" is starting for the first time', 5)
-    return unavailable(_cannot_serve(app), 60)
-
-
-def server_timeout_ms(spec: AppSpec, facts: Facts, *, waits: bool) -> int:
-    """Return the ingress's server timeout in milliseconds.
-
-    With ``waits`` it also covers all that happens before the app can answer: the end of the previous run, the wait for
-    a GPU, and the start of the app, perhaps after a wake of its engine that failed.
-    """
-    answer = spec.request_timeout_s or DEFAULT_TIMEOUT_MS / 1000
-    before = STOP_S + (spec.start_timeout_s or facts.start_s) + (facts.gpu_wait_s if spec.gpu_count else 0)
-    before += SLEEP_AND_WAKE_S if spec.engine_sleep else 0
-    return int((answer + (before if waits else 0)) * 1000)
-
-
-def _rests(service: UnitFact | None) -> bool:
-    return service is None or service.active != "active" or asleep(service)
-
-
-def _plan_service(
-    replica: Replica, spec: AppSpec, facts: Facts, clocks: Mapping[str, Clock], now: float, draft: _Draft
-) -> None:
-    service = facts.units.get(replica.service)
-    if _is_to_renew(replica, facts, draft):
-        draft.actions.append(RenewPair(replica))
-        draft.resting.add(replica)
-        return
-    if spec.min_replicas > 0:
-        if not _alive(service):
-            draft.actions.append(StartService(replica))
-        return
-    if service is None or service.active != "active":
-        return  # nothing runs, so there is no clock and no next look
-    clock = clocks.get(replica.server) or start(now)
-    traffic = facts.traffic.get(replica.server)
-    if traffic is None:  # HAProxy is down or does not have this server yet: whether the app is idle is not known
-        draft.clocks[replica.server] = start(now)
-        draft.wake_times.append(now + spec.scaledown_after_s)
-        return
-    clock = look(clock, traffic, now)
-    if not clock.busy:
-        draft.idle[replica] = now - clock.since
-    if asleep(service):
-        draft.clocks[replica.server] = clock  # for apps that wait for its GPU; no look: its unit reports when it wakes
-        return
-    match decide(clock, spec.scaledown_after_s, now):
-        case Idle():
-            draft.actions.append(idle_step(spec, replica, traffic))
-            draft.resting.add(replica)
-        case Busy(next_look):
-            draft.clocks[replica.server] = clock
-            draft.wake_times.append(next_look)
-
-
-def _pauses(replica: Replica, facts: Facts, now: float, draft: _Draft) -> bool:
-    """Report whether the start or renewal of a pair, whose socket listens, has just failed."""
-    failure = facts.failures.get(replica)
-    if failure is None or now >= failure.retry_at or _alive(facts.units.get(replica.service)):
-        return False
-    draft.wake_times.append(failure.retry_at)
-    return True
-
-
-def _is_to_renew(replica: Replica, facts: Facts, draft: _Draft) -> bool:
-    """Report whether to renew a pair now: it is outdated and asleep, and fewer than :data:`RENEWALS` are under way.
-
-    A running service is unchanged until it sleeps. The end of each renewal causes the next pass.
-    """
-    if replica not in facts.outdated or _alive(facts.units.get(replica.service)):
-        return False
-    under_way = len(facts.outdated & facts.busy) + sum(isinstance(action, RenewPair) for action in draft.actions)
-    return under_way < RENEWALS and _alive(facts.units.get(replica.socket))
-
-
-def _plan_leaving(groups: Sequence[Group], facts: Facts, now: float, draft: _Draft) -> None:
-    """Plan the replicas that run and are not wanted any more: they are drained first, then stopped."""
-    wanted = frozenset().union(*(group.names for group in groups))
-    asleep = {replica for name in facts.index.sleeping - wanted if (replica := replica_of(name)) is not None}
-    others = (fact for name, fact in facts.index.others.items() if name not in wanted)
-    for replica in sorted((asleep | set(_running(others))) - facts.candidates):
-        since = facts.leaving.get(replica)
-        traffic = facts.traffic.get(replica.server)
-        told = replica not in facts.untold
-        drained = told and facts.counted and (traffic is None or not traffic.busy)
-        draft.leaving.add(replica)
-        if replica in facts.busy:
-            continue
-        if since is not None and (drained or now - since >= DRAIN_S):
-            draft.actions.append(StopPair(replica))
-            continue
-        draft.wake_times.append(now + (0.0 if since is None else DRAIN_LOOK_S))
-        if replica.server in facts.traffic:
-            draft.servers[replica.server] = server_of(replica)
-
-
-def _running(units: Iterable[UnitFact]) -> Iterator[Replica]:
-    for fact in units:
-        replica = replica_of(fact.name)
-        there = fact.active != "inactive" or fact.name.endswith(".socket")
-        if replica is not None and fact.load != "not-found" and there:
-            yield replica
-
-
-def _alive(fact: UnitFact | None) -> bool:
-    return fact is not None and fact.active in _ALIVE
-
-
-@lru_cache(maxsize=8192)
-def server_of(replica: Replica, *, h2: bool = False) -> Server:
-    """Return the replica's server in the ingress.
-
-    ``h2``: whether it speaks HTTP/2. This matters only for requests still to come, so not for a leaving replica.
-    """
-    return Server(replica.server, socket_path(replica), SERVER_MAXCONN, h2)
+    return unavailable(cannot_serve(app), 60)

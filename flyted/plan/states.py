@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from flyted.contract.names import Replica, replica_of
 from flyted.contract.status import AppState
 from flyted.launch.words import KEPT, WAITING
 from flyted.plan.engines.sleep import asleep
@@ -30,13 +33,46 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
             return AppState.DEPLOYING, ""
         last = app.revisions[-1] if app.revisions else None
         return AppState.FAILED, last.reason if last else "it has no revision"
-    replica = next(iter(app.serving_replicas), None)
-    failure = facts.failures.get(replica) if replica else None
+    replicas = replica_states(app, facts)
+    serving = [each for each in replicas if each.state is AppState.RUNNING]
+    failed = [each for each in replicas if each.state is AppState.FAILED]
+    if serving and failed:
+        return AppState.RUNNING, f"replica {failed[0].replica.number} is not: {failed[0].reason}"
+    first = min(replicas, key=lambda each: _RANK.index(each.state) if each.state in _RANK else len(_RANK))
+    return first.state, first.reason
+
+
+_RANK = (AppState.RUNNING, AppState.STARTING, AppState.SLEEPING, AppState.STOPPING)
+"""What an app's replicas say of the app: the first of these states that one of them has, else its first one's."""
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """The state of one replica, and the reason for it."""
+
+    replica: Replica
+    state: AppState
+    reason: str
+
+
+def replica_states(app: StoredApp, facts: Facts) -> list[ReplicaState]:
+    """Return the states of the replicas of an app's serving revision that shall exist, or have units, by number."""
+    found = set(app.serving_replicas)
+    if app.pooled and found:
+        there = {replica_of(unit.name) for unit in facts.units_of(app.key.id)}
+        found |= {each for each in there if each is not None and each.revision == app.serving}
+    return [ReplicaState(each, *_replica_state(each, facts)) for each in sorted(found)]
+
+
+def _replica_state(replica: Replica, facts: Facts) -> tuple[AppState, str]:
+    failure = facts.failures.get(replica)
     if failure is not None:
         return AppState.FAILED, failure.reason
-    service = facts.units.get(replica.service) if replica else None
+    service = facts.units.get(replica.service)
     if service is None:
         return AppState.SLEEPING, ""
+    if replica in facts.leaving and service.active == "active":
+        return AppState.STOPPING, "finishing its last requests"
     if asleep(service):
         return AppState.SLEEPING, service.status
     state = STATE_OF.get(service.active, AppState.UNKNOWN)

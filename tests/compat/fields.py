@@ -45,9 +45,9 @@ FIELDS: dict[str, tuple[str, str]] = {
     "FastAPIAppEnvironment.uvicorn_config": (HONOURED, "the socket is systemd's"),
     "Scaling.replicas": (
         HONOURED,
-        "at most one runs: a higher maximum and 0 are reported, a higher minimum is refused",
+        "up to 64; a higher maximum and 0 are reported, a higher minimum is refused",
     ),
-    "Scaling.metric": (REPORTED, "one replica runs, whatever its load"),
+    "Scaling.metric": (HONOURED, "looked at once a second; without one, CPU time"),
     "Scaling.scaledown_after": (HONOURED, "1 s to 30 days"),
     "Port.port": (HONOURED, ""),
     "Port.name": (HONOURED, "http1, or h2c for HTTP/2 and gRPC; others are refused"),

@@ -63,7 +63,10 @@ def test_open_paths_are_plain_paths() -> None:
 
 
 NUMBERS = {field.name: field.default for field in dataclasses.fields(AppSpec) if field.type in ("int", "float")}
-MAY_BE_SMALL = {"min_replicas", "gpu_count", "engine_sleep", "port", "server_port", "container_port"}
+MAY_BE_SMALL = {
+    "min_replicas", "max_replicas", "concurrency", "request_rate", "gpu_count", "engine_sleep", "port", "server_port",
+    "container_port",
+}  # fmt: skip
 
 
 def both(name: str, value: Any) -> None:
@@ -94,7 +97,8 @@ def test_no_number_is_out_of_range(name: str) -> None:
         ("port", 65536), ("container_port", 0),
         ("container_port", 65536), ("engine_sleep", 3), ("memory_bytes", 0),
         ("memory_bytes", (1 << 20) - 1), ("shm_bytes", (1 << 60) + 1),
-        ("cpu_cores", 4096.1), ("gpu_count", 17), ("min_replicas", 2), ("start_timeout_s", 7201.0),
+        ("cpu_cores", 4096.1), ("gpu_count", 17), ("min_replicas", 2), ("max_replicas", 65),
+        ("max_replicas", 0), ("concurrency", 1_000_001), ("request_rate", 1_000_001), ("start_timeout_s", 7201.0),
         ("start_timeout_s", 0.5), ("scaledown_after_s", 0.0), ("request_timeout_s", 3601.0),
     ],
 )  # fmt: skip
@@ -110,6 +114,7 @@ def test_a_number_beside_its_range_is_refused(name: str, value: float) -> None:
         ("engine_sleep", 2),
         ("memory_bytes", 1 << 20), ("memory_bytes", 1 << 60), ("disk_bytes", 0), ("shm_bytes", 0), ("cpu_cores", 0.0),
         ("cpu_cores", 0.001),
+        ("max_replicas", 64), ("concurrency", 1), ("request_rate", 1_000_000),
         ("cpu_cores", 4096.0), ("request_timeout_s", 0.0), ("start_timeout_s", 7200.0), ("scaledown_after_s", 1.0),
     ],
 )  # fmt: skip

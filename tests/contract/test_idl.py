@@ -52,7 +52,7 @@ def test_a_spec_survives_the_wire() -> None:
     [
         ("securityContext.runAs", {"k8sServiceAccount": "robot"}, "service_account"),
         ("pod", {"x": 1}, "pod_template"),
-        ("autoscaling.replicas", {"min": 2, "max": 2}, r"replicas=\(2, 2\): at least 2"),
+        ("autoscaling.replicas", {"min": 65, "max": 66}, r"replicas=\(65, 66\): at least 65"),
         ("ingress.private", True, "private"),
         (
             "extendedResources",
@@ -75,8 +75,8 @@ def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: s
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("autoscaling.replicas", {"max": 5}, "replicas=(0, 5): flyted runs at most one replica"),
-        ("autoscaling.replicas", {"min": 1, "max": 2}, "replicas=(1, 2): flyted runs at most one replica"),
+        ("autoscaling.replicas", {"max": 65}, "replicas=(0, 65): flyted runs at most 64 replicas"),
+        ("autoscaling.replicas", {"min": 1, "max": 99}, "replicas=(1, 99): flyted runs at most 64 replicas"),
         ("autoscaling.replicas", {}, "replicas=0 is treated as (0, 1)"),
         ("autoscaling.scalingMetric", {"concurrency": {"targetValue": 10}}, "scaling.metric=Concurrency"),
         ("autoscaling.scalingMetric", {"requestRate": {"targetValue": 5}}, "scaling.metric=RequestRate"),
@@ -91,6 +91,32 @@ def test_what_an_app_does_without_is_said(path: str, value: object, said: str) -
     assert said in spec.unmet[0]
     assert from_dict(json.loads(json.dumps(to_dict(spec)))).unmet == spec.unmet
     assert spec_of(IDL).unmet == ()
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        ({"replicas": {"max": 1}}, (0, 1, 0, 0)),
+        ({"replicas": {"max": 5}}, (0, 5, 0, 0)),
+        ({"replicas": {"min": 2, "max": 5}}, (2, 5, 0, 0)),
+        ({"replicas": {"min": 3, "max": 3}}, (3, 3, 0, 0)),
+        ({"replicas": {"max": 99}}, (0, 64, 0, 0)),
+        ({"replicas": {}}, (0, 1, 0, 0)),
+        ({"replicas": {"max": 5}, "scalingMetric": {"concurrency": {"targetValue": 7}}}, (0, 5, 7, 0)),
+        ({"replicas": {"max": 5}, "scalingMetric": {"requestRate": {"targetValue": 8}}}, (0, 5, 0, 8)),
+    ],
+)
+def test_replicas_and_what_decides_about_them(scaling: dict[str, Any], expected: tuple[int, ...]) -> None:
+    """As flyte.app.Scaling sends them."""
+    spec = spec_of(changed("autoscaling", scaling))
+    assert (spec.min_replicas, spec.max_replicas, spec.concurrency, spec.request_rate) == expected
+
+
+@pytest.mark.parametrize("replicas", [{"min": 3, "max": 2}, {"min": -1, "max": 2}, {"min": 2}])
+def test_numbers_of_replicas_that_make_no_sense_are_refused(replicas: dict[str, int]) -> None:
+    """The SDK sends none of them."""
+    with pytest.raises(InvalidInput, match="replicas="):
+        spec_of(changed("autoscaling.replicas", replicas))
 
 
 def test_fields_of_metadata_are_not_ignored() -> None:

@@ -42,6 +42,9 @@ class Systemd:
         """The device nodes that are open, by unit."""
         self.at_once: Counter[Replica] = Counter()
         """The most calls that ever worked on one pair at the same time."""
+        self.cpu: dict[str, float] = {}
+        """The CPU time of services, in seconds."""
+        self.changed_at: dict[str, float] = {}
         self._working: Counter[Replica] = Counter()
         self._heard: Callable[[str], None] = lambda _unit: None
         self._due: list[str] = []
@@ -49,6 +52,14 @@ class Systemd:
         self._kept = KeptUnits(("flyted-app-*", INGRESS_UNIT), self.list, self._tell_all)
         self.look = self._kept.look
         self.set(INGRESS_UNIT, "active")
+
+    def cpu_s(self, names: Iterable[str]) -> dict[str, float]:
+        """As host.units."""
+        return {name: self.cpu[name] for name in names if name in self.cpu}
+
+    def since(self, name: str) -> float:
+        """As host.units."""
+        return self.changed_at.get(name, 0.0)
 
     def subscribe(self, heard: Callable[[str], None]) -> None:
         """As host.units."""

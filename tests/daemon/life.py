@@ -288,9 +288,9 @@ async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:
     return work(*arguments)
 
 
-def up(life: Life, app: str = "a", **changes: object) -> Replica:
+def up(life: Life, app: str = "a", **changes: Any) -> Replica:
     """An app that was served, and runs."""
-    asked = life.serve(app, **changes)  # type: ignore[arg-type]
+    asked = life.serve(app, **changes)
     life.run(1)
     assert asked.end == "done"
     return next(replica for replica in life.world.pairs if replica.app_id == app)

@@ -8,7 +8,7 @@ from flyted.contract.names import AppKey, Replica, host_of
 from flyted.daemon.loop import RETRY_S
 from flyted.plan.facts import StoredApp
 from flyted.plan.gpus.lease import MIN_IDLE_S
-from flyted.plan.reconcile import DRAIN_S
+from flyted.plan.leaving import DRAIN_S
 from tests.daemon.world_pairs import Pair
 from tests.values import DOMAIN
 
@@ -49,10 +49,14 @@ class Oracle:
         if found is None or found.serving is None or found.wanted != "started":
             self.world.fault(f"{asked.verb} of {asked.app} is done, and it does not serve")
             return
-        server = self.haproxy.state.hosts.get(host_of(asked.app, DOMAIN), "none")
+        leads_to = self.haproxy.state.hosts.get(host_of(asked.app, DOMAIN), "none")
+        servers = {
+            each.name for each in self.haproxy.state.servers.values() if each.pool == leads_to and not each.rests
+        }
+        wrong = (servers or {leads_to}) - {each.server for each in found.most_replicas_of(found.serving)}
         calm = self.haproxy.up and not self.haproxy.hangs and self.haproxy.troubled_at < asked.began
-        if calm and asked.verb == "serve" and server != Replica(asked.app, found.serving).server:
-            self.world.fault(f"revision {found.serving} of {asked.app} is served, and requests go to {server}")
+        if calm and asked.verb == "serve" and wrong:
+            self.world.fault(f"revision {found.serving} of {asked.app} is served, and requests go to {wrong}")
 
     def _alone(self, asked: Asked) -> bool:
         """Whether no other verb on that app was called since, or still runs."""

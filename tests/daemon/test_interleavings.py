@@ -28,8 +28,10 @@ STORIES, STEPS = 40, 12
 MORE, MORE_STEPS = "FLYTED_TEST_STORIES", 25
 """With this variable so many stories are told, longer ones, and new ones each time."""
 
-ON_GPU, ALWAYS = ("g", "h", "i"), ("m",)
-CASTS = st.sampled_from([("a",), ("a", "b"), ("a", "m"), ("g", "h", "i"), ("g", "h", "i"), ("a", "g")])
+ON_GPU, ALWAYS, TWICE, MORE_OF_IT = ("g", "h", "i"), ("m",), ("n",), ("s", "n")
+CASTS = st.sampled_from([
+    ("a",), ("a", "b"), ("a", "m"), ("g", "h", "i"), ("g", "h", "i"), ("a", "g"), ("s",), ("a", "s"), ("s", "n"),
+])  # fmt: skip
 PACES = st.sampled_from([
     (0.01, 0.01, 0.5, 0.02), (1.5, 0.01, 0.5, 0.02), (0.01, 1.0, 0.5, 0.6), (0.3, 0.3, 6.0, 0.3), SLOW,
 ])  # fmt: skip
@@ -44,7 +46,9 @@ MOMENTS = st.sampled_from([*DECIDED, *ASKED])
 EDGES = st.sampled_from(["Sleep", "Sleep", "Evict", "Evict", "StopPair", "StopPair", "RenewPair"])
 AT_EDGES = st.sampled_from(["request", "request", "hidden request", "hidden request", "sleep", "start"])
 EVENTS = st.lists(
-    st.sampled_from(["request", "request", *VERBS, "HAProxy", "admin", "crash", "closed", "restarted", "bus"]),
+    st.sampled_from([
+        "request", "request", "burst", *VERBS, "HAProxy", "admin", "crash", "closed", "restarted", "bus",
+    ]),
     min_size=1, max_size=2,
 )  # fmt: skip
 TAKES_S = st.sampled_from([0.0, 0.7, 20.0, 45.0, 100.0])
@@ -78,8 +82,9 @@ class Interleavings(RuleBasedStateMachine):
         return multiple(*cast)
 
     def _serve(self, app: str, *, dies: bool = False, build: str = "") -> None:
-        gpus, least = int(app in ON_GPU), int(app in ALWAYS)
-        self.life.serve(app, dies=dies, build=build, gpu_count=gpus, min_replicas=least)
+        gpus, least = int(app in ON_GPU), 2 if app in TWICE else int(app in ALWAYS)
+        most = {"max_replicas": 4, "concurrency": 1} if app in MORE_OF_IT else {}
+        self.life.serve(app, dies=dies, build=build, gpu_count=gpus, min_replicas=least, **most)
 
     def _call(self, app: str, verb: str) -> None:
         if self.life.daemon is None:
@@ -96,8 +101,9 @@ class Interleavings(RuleBasedStateMachine):
             self.life.call(verb, app, **({"keep_data": False} if verb == "delete" else {}))
 
     def _happens(self, app: str, event: str, takes_s: float) -> None:
-        if event == "request":
-            self.life.request(app, takes_s)
+        if event in ("request", "burst"):
+            for _ in range(4 if event == "burst" else 1):
+                self.life.request(app, takes_s)
         elif event == "hidden request":  # HAProxy has it, and does not tell
             self.life.request(app, takes_s)
             self.life.trouble("admin", app, begins=True)
@@ -170,6 +176,26 @@ class Interleavings(RuleBasedStateMachine):
         """A request comes."""
         self.life.run(after_s)
         self.life.request(app, takes_s)
+        self._look()
+
+    @rule(
+        app=apps,
+        count=st.integers(2, 5),
+        takes_s=TAKES_S,
+        then_s=SHORT_S,
+        event=st.sampled_from(["", "crash", "daemon"]),
+    )
+    def burst(self, app: str, count: int, takes_s: float, then_s: float, event: str) -> None:
+        """Requests come together; replicas come because of them, and one ends by itself, or flyted does."""
+        for _ in range(count):
+            self.life.request(app, takes_s)
+        self.life.run(then_s)
+        pairs = [each for each in self.life.world.pairs.values() if each.replica.app_id == app]
+        if event == "crash" and pairs:
+            self.life.world.crash(pairs[-1])
+        elif event == "daemon":
+            self._restart()
+        self.life.run(then_s)
         self._look()
 
     @rule(app=apps, pauses_s=st.lists(st.sampled_from([1.0, 3.0, 13.0, 62.0]), min_size=1, max_size=3))

@@ -65,6 +65,17 @@ class Systemd(Door):
         yield self.status(name)
         await asyncio.Event().wait()
 
+    def cpu_s(self, names: Iterable[str]) -> dict[str, float]:
+        """As host.units."""
+        self._check()
+        pairs = {name: self._pair(name) for name in names}
+        return {name: self.world.cpu_s(pair) for name, pair in pairs.items() if pair is not None}
+
+    def since(self, name: str) -> float:
+        """As host.units."""
+        self._check()
+        return 0.0 if self._pair(name) is None else 1.0
+
     def rests(self, name: str) -> bool:
         """As host.units."""
         self._check()

@@ -81,7 +81,19 @@ class WorldIngress:
         else:
             self._pass_on(request, server)
 
+    def _chosen(self, server: str) -> str:
+        """The server of a pool that has the fewest requests, and whose socket listens: HAProxy tries another one."""
+        pool = [name for name, each in self.state.servers.items() if each.pool == server and not each.rests]
+        listening = {each.server for each in self.world.pairs if self.world.pairs[each].socket == "active"}
+        return min(
+            pool, default=server, key=lambda name: (name not in listening, self._open(name), name)
+        )  # fmt: skip
+
+    def _open(self, server: str) -> int:
+        return self.counters[server].in_flight if server in self.counters else 0
+
     def _pass_on(self, request: Request, server: str) -> None:
+        server = self._chosen(server)
         replica = next((each for each in self._replicas() if each.server == server), None)
         pair = self.world.pairs.get(replica) if replica else None
         if pair is None or pair.socket != "active":
@@ -119,7 +131,7 @@ class WorldIngress:
         return self.world.now - self.routed_until.get(replica.server, float("-inf"))
 
     def _routed(self) -> set[str]:
-        return {server for host, server in self.state.hosts.items() if host not in self.state.unavailable}
+        return routed(self.state)
 
     def take(self, state: IngressState) -> None:
         """The process has this state from now on; servers that answer requests stay until these end."""
@@ -193,7 +205,7 @@ class WorldIngress:
             return
         self.process, self.began = self.process + 1, self.world.now
         self.counters = {server: Counters() for server in self.files.servers}
-        self.routed_until |= dict.fromkeys(self._routed() - set(self.files.hosts.values()), self.world.now)
+        self.routed_until |= dict.fromkeys(self._routed() - routed(self.files), self.world.now)
         self.state, self.rules = dataclasses.replace(self.files), self.files_rules
         self.tokens, self.uses = self.files_tokens, {}
         self.set_unit("active")
@@ -205,6 +217,13 @@ class WorldIngress:
         """systemd's word for HAProxy's unit."""
         self.world.ingress_unit = active
         self.world.tell(INGRESS_UNIT)
+
+
+def routed(state: IngressState) -> set[str]:
+    """The servers that get requests."""
+    leads_to = {name for host, name in state.hosts.items() if host not in state.unavailable}
+    pooled = {each.name for each in state.servers.values() if each.pool in leads_to and not each.rests}
+    return (leads_to & state.servers.keys()) | pooled
 
 
 def replica_of_server(server: str) -> Replica:

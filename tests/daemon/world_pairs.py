@@ -23,7 +23,7 @@ class Pair:
     """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out.
 
     ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way; ``drained``: a stop began after
-    a drain.
+    a drain; ``cpu_s``: the CPU time of its service until ``busy_since``, from when it has had requests.
     """
 
     replica: Replica
@@ -44,3 +44,5 @@ class Pair:
     failed_at: float = float("-inf")
     up_at: float = float("-inf")
     last_end: float = float("-inf")
+    cpu_s: float = 0.0
+    busy_since: float = 0.0

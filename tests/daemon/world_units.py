@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flyted.contract.names import Replica
-from flyted.plan.reconcile import DRAIN_S
+from flyted.plan.leaving import DRAIN_S
 from flyted.plan.units import STARTS, STARTS_IN_S, STOP_S
 from tests.daemon.world_gpus import WorldGpus
 from tests.daemon.world_pairs import Pair, Request
@@ -32,6 +32,7 @@ class WorldUnits:
         self.job_s = 0.01
         self.start_s = 0.5
         self.dying: set[str] = set()
+        self.dying_servers: set[str] = set()
         self.line: list[tuple[Pair, int]] = []  # the starts that wait for a GPU, in the order in which they asked
         self.waited: dict[str, float] = {}  # when a start of an app last waited for one
         self.faults: list[str] = []
@@ -63,6 +64,10 @@ class WorldUnits:
         """Say who answers the credential socket from now on; PID 1 holds it meanwhile."""
         self.credential = credential
         (self._up.set if credential else self._up.clear)()
+
+    def cpu_s(self, pair: Pair) -> float:
+        """The CPU time of a service: its program computes for as long as it has requests."""
+        return pair.cpu_s + (self.now - pair.busy_since if pair.held else 0.0)
 
     # the socket
 
@@ -98,6 +103,8 @@ class WorldUnits:
             self._wake(pair)
 
     def _take(self, pair: Pair, request: Request) -> None:
+        if not pair.held:
+            pair.busy_since = self.now
         pair.held.append(request)
         self.loop.call_later(request.takes_s, self._answered, pair, request)
 
@@ -113,6 +120,8 @@ class WorldUnits:
 
     def _end(self, pair: Pair, request: Request, end: str) -> None:
         request.end = end
+        pair.cpu_s += self.now - pair.busy_since
+        pair.busy_since = self.now
         pair.held.remove(request)
         pair.last_end = self.now
         self.finished(pair.replica, request)
@@ -280,7 +289,7 @@ class WorldUnits:
     def _ready(self, pair: Pair, run: int, dies: bool) -> None:
         if pair.run != run or pair.service != "activating":
             return
-        if dies or pair.replica.app_id in self.dying:
+        if dies or pair.replica.app_id in self.dying or pair.replica.server in self.dying_servers:
             self.fail(pair)
             return
         self._set(pair, "active")

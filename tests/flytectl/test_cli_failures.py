@@ -154,7 +154,14 @@ def test_a_log_that_breaks_off_is_an_error(stub_daemon, capsys) -> None:
     stub_daemon(event(kind="log", time=0, revision=1, source="systemd", text="Started."))
     assert cli.main(["logs", "x", "-f", "--json"]) == 7
     shown = capsys.readouterr()
-    said = {"app": "x", "time": "1970-01-01T00:00:00.000000Z", "revision": 1, "source": "systemd", "text": "Started."}
+    said = {
+        "app": "x",
+        "time": "1970-01-01T00:00:00.000000Z",
+        "revision": 1,
+        "replica": 0,
+        "source": "systemd",
+        "text": "Started.",
+    }
     assert shown.out == json.dumps(said) + "\n"
     assert "closed the connection" in shown.err
 

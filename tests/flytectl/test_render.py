@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from flytectl import render, tables
 from flytectl.times import for_people
-from flyted.contract.answers.apps import AppStatus, Failure, ImageStatus, Requests, UnitStatus, UsedSecret
+from flyted.contract.answers.apps import (
+    AppStatus,
+    Failure,
+    ImageStatus,
+    ReplicaStatus,
+    Requests,
+    UnitStatus,
+    UsedSecret,
+)
 from flyted.contract.answers.codec import json_fields
 from flyted.contract.answers.events import LogLine
 from flyted.contract.answers.images import ImageEntry, LayerStatus, Pruned, PulledImage, Rebuilt
@@ -106,6 +114,33 @@ def test_colour_changes_no_character_of_a_table() -> None:
     for code in ("\x1b[31m", "\x1b[32m", "\x1b[0m"):
         coloured = coloured.replace(code, "")
     assert coloured == render.apps_table(apps, colour=False, now=NOW)
+
+
+def test_an_app_of_several_replicas_shows_each() -> None:
+    """How many there may be and why, and the state of each; an app of one has no such line, and no column."""
+    three = (
+        ReplicaStatus(0, AppState.RUNNING, "", NOW - 60.0), ReplicaStatus(1, AppState.FAILED, "it exited", 0.0),
+        ReplicaStatus(2, AppState.RUNNING, "", NOW - 60.0),
+    )  # fmt: skip
+    app = replace(APP, max_replicas=5, concurrency=10, sticky=True, replicas=three)
+    text = render.app_details(app, colour=False)
+    assert "  Replicas  0 to 5, one for 10 requests at once, a browser's requests go to the same one\n" in text
+    assert "  Replica   0: running, since 2023-11-14T" in text
+    assert "  Replica   1: failed (it exited)\n" in text
+    for other, said in (
+        (replace(app, concurrency=0), "0 to 5, by their CPU time"), (replace(app, min_replicas=5), "5 always"),
+        (replace(app, concurrency=0, request_rate=1, min_replicas=2), "2 to 5, one for 1 request a second"),
+    ):  # fmt: skip
+        assert f"  Replicas  {said}" in render.app_details(other, colour=False)
+    assert render.apps_table([app], colour=False, now=NOW).split("\n")[1].split()[:3] == [APP.name, "running", "2/5"]
+    assert "Replica" not in render.app_details(APP, colour=False)
+
+
+def test_a_line_of_another_replica_says_which() -> None:
+    """Those of the first one look as ever."""
+    line = LogLine(time=1_700_000_000_000_000, revision=1, source="systemd", text="x")
+    assert render.log_line(line).endswith("+00:00 systemd: x")
+    assert render.log_line(replace(line, replica=2)).endswith("+00:00 [2] systemd: x")
 
 
 def test_app_get_tells_every_fact_once() -> None:

@@ -176,7 +176,7 @@ def test_each_state_has_its_word_in_flyte(gateway: Running, state: str, wanted: 
 
 def test_what_an_app_does_without_is_said_with_its_state(gateway: Running) -> None:
     """`flyte get app NAME` and the companion's last line show the message of the last condition."""
-    said = ["replicas=(0, 5): flyted runs at most one replica"]
+    said = ["replicas=(0, 99): flyted runs at most 64 replicas of an app"]
     gateway.flyted.answers("app.get", {"result": {"app": app_status(unmet=said), "spec": {}}})
     found = ask(apps(gateway).get, pb.GetRequest(app_id=app().metadata.id)).app
     assert last(found).message == f"Service is ready; note: {said[0]}"

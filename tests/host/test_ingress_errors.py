@@ -149,7 +149,7 @@ def test_no_other_failure_has_that_page(box: Machine) -> None:
     """All statuses that HAProxy's streams give by themselves (http_ana.c), where each can be brought about."""
     config = (box.files / "haproxy.cfg").read_text()
     apps, gateway = config.split("\nbackend apps\n")[1], config.split("\nbackend gateway\n")[1].split("\nbackend ")[0]
-    head = config.split("\ndefaults\n")[1].split("\nbackend ")[0]
+    head = config.split("\ndefaults usual\n")[1].split("\nbackend ")[0]
     for part, statuses in ((head, {400, 408, 500}), (apps, {502, 503, 504}), (gateway, {502, 503, 504})):
         assert {int(status) for status in re.findall(r"^    http-error status (\d+) ", part, re.MULTILINE)} == statuses
     # those of rules (deny, auth, monitor-uri, early data) are not there: ours return a text of their own

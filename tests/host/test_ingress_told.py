@@ -40,7 +40,7 @@ def test_what_has_not_changed_costs_no_question_and_no_write(box, monkeypatch):
     for _ in range(3):
         assert set(asyncio.run(box.ingress.stats())) == {"a-r1-0"}
         assert apply(box, wanted) == Applied()
-    assert questions == ["show info; show stat apps 4 -1"] * 3
+    assert questions == ["show info; show stat -1 4 -1"] * 3
     box.ingress.write(wanted, box.listen)
     assert {path: path.stat().st_ino for path in box.files.iterdir()} == files
     box.stop()

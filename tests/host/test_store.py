@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from flyted.contract.errors import AlreadyExists, NotFound, StoreCorrupt
+from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound, StoreCorrupt
 from flyted.contract.names import AppKey
 from flyted.host.database import FORMATS, WAY_BACK
 from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
 from flyted.plan.facts import ImageFact
+from flyted.plan.ingress.pools import POOLS
 from flyted.plan.tokens import Token
 from tests.values import spec
 
@@ -272,3 +273,33 @@ def test_a_revision_keeps_who_deployed_it_and_what_it_said(tmp_path: Path) -> No
     for opened in (store, Store(tmp_path / "flyted.db")):
         assert [revision.deployed_by for revision in opened.app("a").revisions] == ["alice", "bob"]
         assert [revision.notes for revision in opened.app("a").revisions] == [(), ("said",)]
+
+
+def test_an_app_of_several_replicas_has_a_pool_of_its_own(tmp_path: Path) -> None:
+    """From its first revision that may have them until it is deleted; then the next app gets it."""
+    store = Store(tmp_path / "db")
+    for name, most in (("one", 1), ("a", 2), ("b", 3)):
+        store.add_revision(spec(name, max_replicas=most), IMAGE, "f", 1.0)
+    assert [store.app(name).pool for name in ("one", "a", "b")] == [None, 0, 1]
+    store.add_revision(spec("a"), IMAGE, "g", 2.0)
+    store.add_revision(spec("one", max_replicas=2), IMAGE, "g", 2.0)
+    assert [store.app(name).pool for name in ("one", "a", "b")] == [2, 0, 1]
+    store.delete("a")
+    store.close()
+    again = Store(tmp_path / "db")
+    assert [again.app(name).pool for name in ("one", "b")] == [2, 1]
+    again.add_revision(spec("c", max_replicas=2), IMAGE, "f", 3.0)
+    assert again.app("c").pool == 0
+
+
+def test_there_are_as_many_pools_as_the_ingress_has(tmp_path: Path) -> None:
+    """The next app is refused, and nothing of it is stored; one that has a pool is not."""
+    store = Store(tmp_path / "db")
+    for number in range(POOLS):
+        store.add_revision(spec(f"a{number}", max_replicas=2), IMAGE, "f", 1.0)
+    with pytest.raises(InvalidInput, match=f"{POOLS} apps of this machine"):
+        store.add_revision(spec("b", max_replicas=2), IMAGE, "f", 1.0)
+    with pytest.raises(NotFound):
+        store.app("b")
+    store.add_revision(spec("b"), IMAGE, "f", 1.0)
+    assert store.add_revision(spec("a5", max_replicas=3), IMAGE, "g", 1.0) == 2

@@ -56,7 +56,7 @@ def test_a_file_that_is_not_there() -> None:
         ("env_vars={'PATH': '/tmp'}", "'PATH'"),
         ("env_vars={'A': 'nul\\0'}", "control character|NUL|null"),
         ("secrets=flyte.Secret(key='K', as_env_var='LD_PRELOAD')", "LD_PRELOAD"),
-        ("scaling=flyte.app.Scaling(replicas=(2, 3))", r"replicas=\(2, 3\)"),
+        ("scaling=flyte.app.Scaling(replicas=(65, 66))", r"replicas=\(65, 66\)"),
         ("resources=flyte.Resources(gpu=1)", "gpu"),
         ("resources=flyte.Resources(memory='1Ki')", "memory"),
     ],

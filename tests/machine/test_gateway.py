@@ -194,7 +194,7 @@ REFUSED = {
     "base": ("image='docker.io/library/Python:3.12'", "is not a container image"),
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),
-    "replicas": ("scaling=flyte.app.Scaling(replicas=(2, 3))", "replicas=(2, 3)"),
+    "replicas": ("scaling=flyte.app.Scaling(replicas=(65, 66))", "replicas=(65, 66)"),
     "cluster": ("cluster='c1'", "cluster"),
 }
 

@@ -11,13 +11,15 @@ from flyted.contract.names import Replica
 from flyted.plan.facts import Failure, StoredApp
 from flyted.plan.groups import SIZE, Groups
 from flyted.plan.reconcile import reconcile
+from flyted.plan.scaling import Scale
 from flyted.plan.unit_index import UnitFact
 from tests.values import DOMAIN, app, facts, pair
 
 NUMBERS = st.integers(0, SIZE + 3)
 WHAT = (
     "stop", "delete", "wake", "guard", "keep up", "fall", "orphan", "deploy", "outdated", "work", "fail", "leave",
-    "serve", "never", "sleep", "half", "engine", "slower", "moved",
+    "serve", "never", "sleep", "half", "engine", "slower", "moved", "several", "another", "another sleeps",
+    "needs more",
 )  # fmt: skip
 CHANGES = st.one_of(
     st.tuples(st.sampled_from(WHAT), NUMBERS), st.tuples(st.just("guard"), st.integers(SIZE + 4, SIZE + 9))
@@ -61,6 +63,8 @@ class Story:
             case "serve" if name in self.apps:  # the new revision sleeps, or has no units yet
                 self.apps[name] = app(name, serving=2, revisions=2, open_paths=("/health",))
                 self.units |= pair(Replica(name, 2)) if number % 2 else {}
+            case "several":
+                self.add(name, max_replicas=3)
             case "never":
                 self.apps[name] = app(name, serving=None)
             case "engine":
@@ -74,6 +78,8 @@ class Story:
                 self.units |= pair(replica, "active") if what == "wake" else pair(Replica(replica.app_id, 7))
             case "sleep":
                 self.units |= pair(replica)
+            case "another" | "another sleeps":
+                self.units |= pair(Replica(replica.app_id, 1, 1), "active" if what == "another" else "inactive")
             case "half":
                 self.units |= pair(replica, "failed" if number % 2 else "deactivating")
 
@@ -82,6 +88,9 @@ class Story:
             case "deploy" | "outdated" | "work":
                 field, at = {"deploy": ("candidates", 2), "outdated": ("outdated", 1), "work": ("busy", 1)}[what]
                 self.sets[field] = frozenset({Replica(replica.app_id, at)})
+            case "needs more":
+                scale = Scale(1, frozenset({number % 2 + 1}), seen_at=99.5)
+                self.more["scales"] = {**self.more.get("scales", {}), replica.app_id: scale}
             case "slower":
                 self.more["start_s"] = 300.0 + number
             case "moved":

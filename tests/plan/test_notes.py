@@ -30,6 +30,32 @@ def test_the_open_paths_of_an_engine_are_counted_not_listed() -> None:
 
 def test_what_the_file_does_not_get_is_said() -> None:
     """In the words of the border where the file was read."""
-    assert list(notes(spec(unmet=("replicas=(0, 5): flyted runs at most one replica",)), MACHINE)) == [
-        "replicas=(0, 5): flyted runs at most one replica"
+    assert list(notes(spec(unmet=("labels ('a') have no effect",)), MACHINE)) == ["labels ('a') have no effect"]
+
+
+def test_what_replicas_need_together_is_said() -> None:
+    """With the numbers: one fits, all do not. What nobody asked for is not said."""
+    assert list(notes(spec(max_replicas=5, memory_bytes=8 << 30, cpu_cores=1.0), MACHINE)) == [
+        "5 replicas with memory=8.0 GiB may take 40.0 GiB, and this machine has 24.0 GiB",
+        "5 replicas with cpu=1 may take 5 CPUs, and this machine has 2: they share these",
     ]
+    assert list(notes(spec(max_replicas=3, memory_bytes=8 << 30), MACHINE)) == []
+    assert list(notes(spec(max_replicas=64), MACHINE)) == []
+    gpus = spec(max_replicas=3, gpu_count=1)
+    assert list(notes(gpus, MACHINE, gpus=2)) == [
+        "3 replicas with 1 × GPU each: they run as far as this machine's 2 are free"
+    ]
+    assert list(notes(gpus, MACHINE, gpus=3)) == list(notes(spec(gpu_count=1), MACHINE)) == []
+
+
+def test_programs_that_keep_sessions_want_the_same_replica_again() -> None:
+    """Streamlit by its command, Gradio by its package too; with --sticky, or one replica, there is nothing to say."""
+    streamlit = {"command": ("streamlit", "run", "main.py"), "port": 8080}
+    layers = {"spec": {"layers": [{"pipPackages": {"packages": ["gradio==5.1"]}}]}}
+    for name, changes in (("Streamlit", streamlit), ("Gradio", {"image": layers})):
+        (said,) = notes(spec(max_replicas=2, **changes), MACHINE)
+        assert said.startswith(f"{name} keeps the state of each visitor in one process: ")
+        assert "--sticky" in said
+        assert list(notes(spec(max_replicas=2, sticky=True, **changes), MACHINE)) == []
+        assert list(notes(spec(**changes), MACHINE)) == []
+    assert list(notes(spec(sticky=True), MACHINE)) == ["--sticky has no effect: this app has at most one replica"]

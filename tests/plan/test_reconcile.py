@@ -12,7 +12,9 @@ from flyted.plan.facts import Facts, Failure
 from flyted.plan.idle import Clock
 from flyted.plan.ingress.maps import render_maps
 from flyted.plan.ingress.state import DEFAULT_TIMEOUT_MS, unavailable
-from flyted.plan.reconcile import DRAIN_S, RENEWALS, Plan, reconcile
+from flyted.plan.leaving import DRAIN_S
+from flyted.plan.pairs import RENEWALS
+from flyted.plan.reconcile import Plan, reconcile
 from tests.values import DOMAIN, app, facts, pair, quiet
 
 A1, A2 = Replica("a", 1), Replica("a", 2)

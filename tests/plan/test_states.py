@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.launch.words import KEPT, WAITING
-from flyted.plan.facts import Failure
+from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.facts import Asking, GpuFacts
-from flyted.plan.states import STATE_OF, notes_of, state_of
+from flyted.plan.states import STATE_OF, notes_of, replica_states, state_of
 from flyted.plan.unit_index import UnitFact
 from tests.values import app, facts, pair
 
@@ -91,3 +93,34 @@ def test_what_a_service_says_of_the_apps_own_files_is_a_note() -> None:
     assert notes_of(f"serving a; {KEPT}data.json") == (f"{KEPT}data.json",)
     assert notes_of(f"{KEPT}a\x1b[31m\n") == (f"{KEPT}a [31m",)
     assert notes_of("serving a") == notes_of(KEPT) == notes_of("") == ()
+
+
+SEVERAL: dict[str, Any] = {"max_replicas": 3}
+A1S = [Replica("a", 1, number) for number in range(3)]
+
+
+def states(seen: Facts) -> list[tuple[int, str]]:
+    """The numbers and states of an app's replicas."""
+    return [(each.replica.number, each.state.value) for each in replica_states(seen.apps[0], seen)]
+
+
+def test_each_replica_has_a_state_and_the_app_that_of_the_best() -> None:
+    """Those that shall exist, and those that have units; a replica that drains says so."""
+    several = app("a", **SEVERAL)
+    units = {**pair(A1S[0], "active"), **pair(A1S[1], "activating"), **pair(A1S[2], "active"), **pair(Replica("a", 7))}
+    seen = facts(several, units=units, leaving={A1S[2]: 1.0})
+    assert states(seen) == [(0, "running"), (1, "starting"), (2, "stopping")]
+    assert state_of(several, seen) == (AppState.RUNNING, "")
+    assert states(facts(app("a", min_replicas=2, **SEVERAL))) == [(0, "sleeping"), (1, "sleeping")]
+    assert states(facts(app("a", wanted="stopped", **SEVERAL), units=units)) == []
+
+
+def test_an_app_runs_while_one_replica_does() -> None:
+    """And says which one does not, and why; without any it has failed."""
+    several = app("a", min_replicas=2, **SEVERAL)
+    failures = {A1S[1]: Failure(1, 0, "boom")}
+    assert state_of(several, facts(several, units=pair(A1S[0], "active"), failures=failures)) == (
+        AppState.RUNNING, "replica 1 is not: boom",
+    )  # fmt: skip
+    failures |= {A1S[0]: Failure(1, 0, "first")}
+    assert state_of(several, facts(several, failures=failures)) == (AppState.FAILED, "first")

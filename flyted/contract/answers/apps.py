@@ -37,6 +37,16 @@ class UnitStatus(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStatus(Answer):
+    """A replica of the serving revision."""
+
+    number: int
+    state: AppState
+    reason: str  # why it is in that state; "": nothing is wrong
+    since: float  # when it came into that state; 0: not known, or not asked for
+
+
+@dataclass(frozen=True, slots=True)
 class UsedSecret(Answer):
     """A secret of an app: given as a variable (``env``) or as a file (``file``), the other is empty."""
 
@@ -52,6 +62,7 @@ class HeldGpu(Answer):
     uuid: str
     name: str
     revision: int  # of the app
+    replica: int  # of the revision
     since: float
 
 
@@ -112,9 +123,14 @@ class AppStatus(Answer):
     updated_at: float
     serving_since: float | None  # None: no revision has served yet
     image: ImageStatus | None  # None: it has no revision
+    replicas: tuple[ReplicaStatus, ...]  # none while it is stopped
     units: tuple[UnitStatus, ...]
     secrets: tuple[UsedSecret, ...]
     min_replicas: int
+    max_replicas: int
+    concurrency: int  # the requests at once that one replica is for; 0: they do not count
+    request_rate: int  # likewise the requests a second; if both are 0, the CPU time of its units counts
+    sticky: bool  # the ingress sends a browser to the same replica again
     scaledown_after_s: float
     requests_per_s: float  # what one client may ask of it; 0: the setting of flyted.toml
     memory_bytes: int

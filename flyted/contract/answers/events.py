@@ -38,6 +38,7 @@ class LogLine(Answer):
     app: str = ""  # the app's name, filled in by who asked for its log
     time: int  # microseconds since 1970
     revision: int  # of the app; 0: none
+    replica: int = 0  # of the revision
     source: str  # app, systemd, or flyted for who changed the app
     text: str
     kind: str = field(default="log", metadata=WIRE_ONLY)

@@ -15,6 +15,7 @@ class LeaseStatus(Answer):
     project: str
     domain: str
     revision: int
+    replica: int
     since: float
     used_bytes: int  # of this device; once the lease has ended, what has not come back yet
     reserved_bytes: int

@@ -7,7 +7,6 @@ is left, which flyted's next start marks as failed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,13 +15,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flyted.base import tasks
-from flyted.contract.answers.events import NOTE, START, STEP, Accepted, Progress
+from flyted.contract.answers.events import NOTE, STEP, Accepted, Progress
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import DeployFailed, FlytedError, HostFailure, InvalidInput, NotFound
+from flyted.contract.errors import HostFailure, InvalidInput, NotFound
 from flyted.contract.names import AppKey, Replica
 from flyted.contract.status import AppState
 from flyted.daemon.api.verbs import Emit, WhileThere, to_its_end
+from flyted.daemon.apps.bring_up import BringUp
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.status import url_of
@@ -47,7 +46,7 @@ from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.ingress import names
 from flyted.plan.notes import notes, replaces
 from flyted.plan.reasons import failure
-from flyted.plan.states import notes_of, state_of, waits_for
+from flyted.plan.states import state_of
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +67,10 @@ class Deploy:
     gpus: GpuInventory
     models: ModelVerbs
     locks: DeployLocks
+
+    @property
+    def _bring_up(self) -> BringUp:
+        return BringUp(self.loop, self.look, self.execute, self.explain, self.store, self.locks)
 
     async def serve(
         self, spec: AppSpec, sent: Mapping[str, int], emit: Emit, by: str, building: WhileThere = to_its_end
@@ -145,8 +148,9 @@ class Deploy:
         await self._check(spec)
         async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
-            said = (*replaces(self.store.find(spec.key), by), *notes(spec, capacity(), self.config.sites()))
-            for text in said:
+            gpus = await self.gpus.suitable(spec.gpu) if spec.max_replicas > 1 else 0
+            said = notes(spec, capacity(), self.config.sites(), gpus)
+            for text in (*replaces(self.store.find(spec.key), by), *said):
                 await emit(Progress(NOTE, text))
             image = kept if kept is not None else await building(self.images.ensure(spec, emit))
             if image.root is not None:
@@ -156,7 +160,7 @@ class Deploy:
                     await asyncio.to_thread(self.images.check_root, run, image, image.root)  # it reads layers
             self._check_names(spec)  # again: another app may have taken one while the image was built
             number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
-        await self._bring_up(spec.key, Replica(spec.key.id, number), emit)
+        await self._bring_up.bring_up(spec.key, number, emit)
         await self.loop.settle()
         return self.store.app(spec.key.id), True
 
@@ -169,6 +173,7 @@ class Deploy:
         parameter_mounts.check(spec, rooted=rooted)
         await self.gpus.check_driver(spec.key, needed=rooted and bool(spec.gpu_count))
         self._check_room(spec)
+        self.store.check_pool(spec)
 
     def _fingerprint(self, spec: AppSpec) -> str:
         """Return a digest of the spec and of its secrets' generations: if it is the same, nothing has changed.
@@ -227,105 +232,3 @@ class Deploy:
         host = names.shown(spec.key.id, spec, self.config.url_domain, self.config.sites())
         url = url_of(host, self.config.https_port)
         await emit(Accepted(f"checked {spec.key}", number, url, spec.digest()))
-
-    async def _bring_up(self, app: AppKey, replica: Replica, emit: Emit) -> None:
-        """Start a replica, and record that it serves and what its service says that the user should know.
-
-        Raises :class:`DeployFailed` when it does not start. Whatever goes wrong, what was started is stopped, and the
-        revision failed.
-        """
-        self.loop.candidates.add(replica)
-        # now, so that the ingress says that the app starts: there is no unit yet whose change would ask for a pass
-        self.loop.poke()
-        try:
-            await emit(Progress(START, f"starting {app} (revision {replica.revision})"))
-            why = await self._start(replica, emit)
-        except asyncio.CancelledError:
-            if self.locks.cancelled(app):  # else flyted ends, and its next start clears up
-                await self._undo(replica, "its deploy was cancelled")
-            raise
-        except Exception as error:
-            await self._undo(replica, _reason(error))
-            raise
-        else:
-            if why:
-                await self._undo(replica, why)
-                raise self._failed(replica, why)
-        finally:
-            self.loop.candidates.discard(replica)
-            self.loop.poke()
-
-    async def _start(self, replica: Replica, emit: Emit) -> str:
-        """Start a replica and record that it serves; return why it did not start, "" if it did."""
-        await self.execute.start_pair(replica)
-        said: dict[str, None] = {}
-        telling = (
-            tasks.begin(self._tell(replica, said, emit)),
-            tasks.begin(self._tell_of_gpus(replica, emit)),
-        )
-        try:
-            result = await self.execute.start_service(replica)
-        finally:
-            for task in telling:
-                task.cancel()
-        if result != "done":
-            return await self._why(replica, result, emit)
-        await _tell_new(said, self.look.status(replica), emit)
-        self.store.serve(replica.app_id, replica.revision, time.time(), tuple(said))
-        return ""
-
-    async def _undo(self, replica: Replica, reason: str) -> None:
-        """Record that a revision has failed, and take its units down.
-
-        Failures are logged: the client is to get the reason why its app failed. A pass takes down units that are left.
-        """
-        try:
-            self.store.fail(replica.app_id, replica.revision, reason, time.time())
-        except FlytedError as error:
-            log.error("%s stays pending until flyted starts again: %s", replica.service, error.message)  # noqa: TRY400
-        try:
-            await self.execute.clear(replica)
-        except FlytedError as error:
-            log.error("%s", error.message)  # noqa: TRY400
-
-    async def _tell(self, replica: Replica, said: dict[str, None], emit: Emit) -> None:
-        """Report immediately why a start may fail, and other notes of the service: it may take minutes to fail."""
-        async with contextlib.aclosing(self.look.statuses(replica)) as statuses:
-            async for status in statuses:
-                if why := waits_for(status):
-                    await emit(Progress(NOTE, why))
-                await _tell_new(said, status, emit)
-
-    async def _tell_of_gpus(self, replica: Replica, emit: Emit) -> None:
-        """Report what passes find about the replica's GPUs: it waits for them, has them, or has lost them."""
-        async with contextlib.aclosing(self.loop.heard(lambda done: done.news.get(replica.service))) as news:
-            async for text in news:
-                await emit(Progress(STEP, text))
-
-    async def _why(self, replica: Replica, result: str, emit: Emit) -> str:
-        with contextlib.suppress(HostFailure):  # the reason says then that the journal cannot be read
-            for line in await self.explain.last_lines(replica):
-                await emit(line)
-        reason = await self.explain.why_failed(replica)
-        log.warning("deploy of %s failed (%s): %s", replica.app_id, result, reason)
-        return reason
-
-    def _failed(self, replica: Replica, reason: str) -> DeployFailed:
-        app = self.store.app(replica.app_id)
-        kept = f"; revision {app.serving} keeps serving" if app.serving else ""
-        return failure(f"revision {replica.revision} of app '{app.key}' did not start", reason + kept, app.key.name)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a revision failed; control.py logs what an error that is not in our tree says."""
-    if isinstance(error, FlytedError):
-        return error.message
-    return f"internal error in flyted: {type(error).__name__}"
-
-
-async def _tell_new(said: dict[str, None], status: str, emit: Emit) -> None:
-    """Report the notes in a service's status that are new; ``said`` collects those that were reported."""
-    for text in notes_of(status):
-        if text not in said:
-            said[text] = None
-            await emit(Progress(NOTE, text))

@@ -10,6 +10,7 @@ from flyted.contract.answers.apps import (
     Failure,
     GpuUse,
     HeldGpu,
+    ReplicaStatus,
     Requests,
     UnitStatus,
     UsedSecret,
@@ -19,7 +20,7 @@ from flyted.contract.names import at_port
 from flyted.daemon.images.images import image_status
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.ingress import names
-from flyted.plan.states import state_of
+from flyted.plan.states import replica_states, state_of
 
 _OWN = {"image", "secrets", "open_paths"}
 """Fields that are others in a status than in a spec."""
@@ -46,6 +47,9 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         deployed_by=shown.deployed_by if shown else "",
         created_at=app.created_at, updated_at=app.updated_at, serving_since=app.serving_since,
         image=image_status(shown.image) if shown else None,
+        replicas=tuple(
+            ReplicaStatus(each.replica.number, each.state, each.reason, 0.0) for each in replica_states(app, facts)
+        ),
         units=tuple(UnitStatus(unit.name, unit.active, unit.sub) for unit in facts.units_of(app.key.id)),
         secrets=tuple(UsedSecret(s.key, s.env, s.file) for s in spec.secrets) if spec else (),
         gpu=_gpu(app, spec, facts) if spec and spec.gpu_count else None,
@@ -63,7 +67,7 @@ def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> GpuUse:
     held = [le for le in facts.gpu.leases if le.app_id == app.key.id and le.ended_at is None]
     learned = facts.gpu.learned.get(app.key.id)
     devices = tuple(
-        HeldGpu(uuid, name, le.revision, le.since)
+        HeldGpu(uuid, name, le.revision, le.replica, le.since)
         for le in held for uuid, name in zip(le.devices, le.names, strict=True)
     )  # fmt: skip
     return GpuUse(
@@ -73,7 +77,8 @@ def _gpu(app: StoredApp, spec: AppSpec, facts: Facts) -> GpuUse:
 
 
 def _requests(app: StoredApp, facts: Facts) -> Requests | None:
-    counted = [facts.traffic[r.server] for r in app.serving_replicas if r.server in facts.traffic]
+    replicas = (each.replica.server for each in replica_states(app, facts))
+    counted = [facts.traffic[server] for server in replicas if server in facts.traffic]
     if not counted:
         return None
     return Requests(sum(each.in_flight + each.queued for each in counted), sum(each.started for each in counted))

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from flyted.contract.answers.apps import AppList, AppStatus, Deployed, Described
+from flyted.contract.answers.apps import AppList, AppStatus, Deployed, Described, ReplicaStatus
 from flyted.contract.answers.machine import Done
 from flyted.contract.app import from_dict, to_dict
 from flyted.contract.errors import Busy, IngressDown, InvalidInput, NotFound
@@ -121,10 +121,15 @@ class Apps:
         app = self._app(call.app)
         shown = app.current or (app.revisions[-1] if app.revisions else None)
         found = await self._status(app)
+        found = dataclasses.replace(found, replicas=tuple(self._with_since(app, each) for each in found.replicas))
         if app.serving is not None and found.state in _AT_REST and not found.reason:
             ends = [await self._explain.why_ended(replica) for replica in app.replicas_of(app.serving)]
             found = dataclasses.replace(found, reason=next(filter(None, ends), ""))
         return Described(found, to_dict(shown.spec) if shown else {})
+
+    def _with_since(self, app: StoredApp, status: ReplicaStatus) -> ReplicaStatus:
+        replica = Replica(app.key.id, app.serving or 0, status.number)
+        return dataclasses.replace(status, since=self._look.since(replica))
 
     async def start(self, call: Call) -> AppStatus:
         """Set the wanted state to started, and return when the app answers.
@@ -158,16 +163,34 @@ class Apps:
         if app.wanted != "started" or app.serving is None:
             raise InvalidInput(f"app '{app.key}' is not running", hint=f"flytectl app start {app.key.name}")
         if app.current is not None and app.current.spec.min_replicas > 0:
-            raise InvalidInput(f"app '{app.key}' has replicas=(1, 1): it never sleeps", hint="use replicas=(0, 1)")
+            raise InvalidInput(
+                f"app '{app.key}' has a minimum of {app.current.spec.min_replicas} replicas: it never sleeps",
+                hint="use replicas=(0, 1)",
+            )
 
         async def if_it_still_serves(replica: Replica) -> None:
             now = self._app(call.app)
             if replica in now.serving_replicas and now.current is not None:
                 await self._execute.do(idle_step(now.current.spec, replica))
 
+        await self._end_extra(app)
         for replica in app.serving_replicas:
             await self._loop.exclusively(replica, functools.partial(if_it_still_serves, replica))
         return await self._status(self._app(call.app))
+
+    async def _end_extra(self, app: StoredApp) -> None:
+        """Stop the replicas that an app has because of its load, once the ingress sends no new requests to them."""
+
+        async def unless_needed_again(replica: Replica) -> None:
+            scale = (await self._loop.facts(app.key.id)).scales.get(app.key.id)
+            if scale is None or (scale.revision, replica.number) not in {(replica.revision, n) for n in scale.extra}:
+                await self._execute.clear(replica)
+
+        extra = self._loop.give_up_extra(app.key.id)
+        if extra:
+            await self._loop.settle()
+        for replica in extra:
+            await self._loop.exclusively(replica, functools.partial(unless_needed_again, replica))
 
     async def delete(self, call: Call) -> AppStatus:
         """Stop an app and forget it: its units and revisions and, unless ``keep_data``, its state and cache.

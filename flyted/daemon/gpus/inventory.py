@@ -17,7 +17,7 @@ from flyted.daemon.effects import Gpus
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.plan.gpus.driver import INSTALL, unusable
 from flyted.plan.gpus.facts import GpuFacts, Inventory
-from flyted.plan.gpus.match import impossible
+from flyted.plan.gpus.match import grantable, impossible
 from flyted.plan.gpus.queue import LOOK_S
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,13 @@ class GpuInventory:
         why = impossible(ask, await self.look()) if ask.count else ""
         if why:
             raise NoGpu(f"app '{app}' {why}", hint="flytectl serve --gpu any, or --cpu to run it without a GPU")
+
+    async def suitable(self, ask: Ask) -> int:
+        """Return how many devices the machine has of those that are asked for, free or not; 0 for none asked for.
+
+        Raises :class:`HostFailure` when the helper does not answer.
+        """
+        return len(grantable(ask, await self.look())) if ask.count else 0
 
     async def check_driver(self, app: AppKey, *, needed: bool) -> None:
         """Raise :class:`NoGpu` when an app in the root of its image needs the driver and could not use it.

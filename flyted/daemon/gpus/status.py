@@ -51,6 +51,7 @@ def _holder(device: Device, lease: Lease, inventory: Inventory, names: Mapping[s
     left = gpu_lease.left(lease, inventory) if over else gpu_lease.used(lease.unit, [device.uuid], inventory)
     return LeaseStatus(
         app=key.name if key else lease.app_id, project=key.project if key else "",
-        domain=key.domain if key else "", revision=lease.revision, since=lease.since, used_bytes=left,
+        domain=key.domain if key else "", revision=lease.revision, replica=lease.replica, since=lease.since,
+        used_bytes=left,
         reserved_bytes=lease.reserve_bytes or device.total_bytes, ended_at=lease.ended_at,
     )  # fmt: skip

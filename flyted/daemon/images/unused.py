@@ -121,9 +121,10 @@ class UnusedImages:
         found = self._on_disk()
         apps = list(self.apps())
         running = {replica for name in self.units.look() if (replica := replica_of(name)) is not None}
-        known = {replica for app in apps for each in app.revisions for replica in app.replicas_of(each.number)}
+        known = {(app.key.id, each.number) for app in apps for each in app.revisions}
         # the revision of a replica that ends may be forgotten already, and with it which image that has
-        used = in_use(apps, running) | mounted(mounts()) | (frozenset() if running <= known else frozenset(found))
+        forgotten = not known.issuperset((each.app_id, each.revision) for each in running)
+        used = in_use(apps, running) | mounted(mounts()) | (frozenset(found) if forgotten else frozenset())
         crowded = is_crowded(*disk_space(self.images.folder))
         return ImagesOnDisk(found, used, self._since(), crowded, all_unused)
 

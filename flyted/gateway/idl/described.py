@@ -52,7 +52,11 @@ def _fill(spec: pb.Spec, known: AppSpec) -> None:
     if known.shm_bytes:
         spec.extended_resources.shared_memory.mount_path = SHARED_MEMORY
         spec.extended_resources.shared_memory.size_limit = str(known.shm_bytes)
-    spec.autoscaling.replicas.min, spec.autoscaling.replicas.max = known.min_replicas, 1
+    spec.autoscaling.replicas.min, spec.autoscaling.replicas.max = known.min_replicas, known.max_replicas
+    if known.concurrency:
+        spec.autoscaling.scaling_metric.concurrency.target_value = known.concurrency
+    if known.request_rate:
+        spec.autoscaling.scaling_metric.request_rate.target_value = known.request_rate
     spec.autoscaling.scaledown_period.FromMicroseconds(round(known.scaledown_after_s * 1_000_000))
     if known.request_timeout_s:
         spec.timeouts.request_timeout.FromMicroseconds(round(known.request_timeout_s * 1_000_000))

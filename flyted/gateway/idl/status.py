@@ -35,7 +35,7 @@ def of_app(app: AppStatus) -> pb.Status:
     failure = app.last_failure
     if failure and failure.revision > app.revision:
         _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure.reason, failure.revision, app.updated_at)
-    status.current_replicas = 1 if app.state in (AppState.RUNNING, AppState.STARTING) else 0
+    status.current_replicas = sum(each.state in (AppState.RUNNING, AppState.STARTING) for each in app.replicas)
     number, substate, text = _word(app)
     said = "; ".join([app.reason or text, *(f"note: {text}" for text in (*app.unmet, *app.notes))])
     _condition(status, number, said, app.revision, app.updated_at, substate)

@@ -43,7 +43,7 @@ def _check_sleep(spec: AppSpec, words: Sequence[str]) -> None:
         )
     if spec.min_replicas:
         raise InvalidInput(
-            f"app '{spec.key}' has replicas=(1, 1): it is never idle, so --idle has no effect",
+            f"app '{spec.key}' has a minimum of replicas: it is never idle, so --idle has no effect",
             hint="use replicas=(0, 1)",
         )
     _check_reachable(spec, words, engine.name, mode)

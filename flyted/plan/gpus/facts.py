@@ -12,7 +12,7 @@ from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.gpu import Ask
-from flyted.contract.names import Replica
+from flyted.contract.names import Replica, replica_of
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,12 @@ class Lease:
     reserve_bytes: int = 0
     unexplained: tuple[int, ...] = ()
     ended_at: float | None = None
+
+    @property
+    def replica(self) -> int:
+        """The number of the replica that has it."""
+        replica = replica_of(self.unit)
+        return replica.number if replica is not None else 0
 
     def over(self, now: float) -> Lease:
         """Return the lease as one whose unit ended at ``now``."""

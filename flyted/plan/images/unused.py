@@ -56,13 +56,12 @@ def in_use(apps: Iterable[StoredApp], running: Collection[Replica] = ()) -> froz
 
     ``running``: the replicas that have units; one of an earlier revision finishes its last requests.
     """
+    kept = {(replica.app_id, replica.revision) for replica in running}
     images = [
         revision.image
         for app in apps
         for revision in app.revisions
-        if revision.number == app.serving
-        or revision.status == "pending"
-        or not frozenset(app.replicas_of(revision.number)).isdisjoint(running)
+        if revision.number == app.serving or revision.status == "pending" or (app.key.id, revision.number) in kept
     ]
     layers = [layer for image in images if image.root for layer in image.root.layers]
     return frozenset((*layers, *(image.hash for image in images if image.hash)))

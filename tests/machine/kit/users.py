@@ -200,7 +200,7 @@ def everything() -> dict[str, Any]:
     )  # fmt: skip
     apps = answer("app", "ls", "--all")["apps"]
     for app in apps:
-        for changes_by_itself in ("requests", "reason", "units"):
+        for changes_by_itself in ("requests", "reason", "units", "replicas"):
             app.pop(changes_by_itself)
         if app["state"] in ("stopping", "sleeping"):  # it falls asleep by itself
             app["state"] = "running"

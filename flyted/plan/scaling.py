@@ -1,0 +1,147 @@
+"""Decides how many replicas an app needs, from what its ingress and its units count. Pure.
+
+An app has at least its minimum of replicas, or its first one, which sleeps when nobody asks for it; load adds others
+up to its maximum. Its metric says how much one replica is for (flyte/app/_types.py, ``Scaling``): requests at once, or
+requests a second. Without a metric it is the CPU time of its units: another replica starts when those that run use
+four fifths of what they may. More replicas than the processors can serve are not started by that.
+
+More are needed at once, fewer only once no look of a whole ``scaledown_after`` has found that more were: so a pause
+between two bursts costs no start. Looks are a second apart, while the app runs; a sleeping one is not looked at.
+
+Times are seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+from flyted.contract.app import AppSpec
+
+LOOK_S = 1.0
+"""Seconds between two looks at the counters."""
+GPUS_S = 10.0
+"""Seconds after which an app that needs another GPU looks again whether there is one."""
+BUSY_CPU = 0.8
+TOLERANCE = 0.1
+"""The part of a replica by which a rate, which is never steady, may exceed what the replicas are for."""
+_MARGIN_S = 0.05  # a timer may fire a little early
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The counters of one replica. ``current``: requests that run or wait, ``queued`` of these in the ingress.
+
+    ``started``: all requests so far. ``cpu_s``: the CPU time of its service; ``None`` if it does not serve, since a
+    start takes CPU time that says nothing about load.
+    """
+
+    current: int
+    queued: int
+    started: int
+    cpu_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The replicas that an app runs beyond its least ones, and what was seen of its load; for one revision.
+
+    ``extra``: the numbers of these replicas. ``needed``: the replicas that the last look found necessary, of which
+    ``most`` is the highest number since ``fewer_since``, from when on fewer than there are were needed. ``seen``: the
+    counters at that look, by the replicas' numbers. ``no_gpu_at``: when there was last no GPU for another one.
+    """
+
+    revision: int
+    extra: frozenset[int] = frozenset()
+    needed: int = 0
+    most: int = 0
+    fewer_since: float | None = None
+    seen_at: float = float("-inf")
+    seen: Mapping[int, Counted] = field(default_factory=dict)
+    no_gpu_at: float = float("-inf")
+
+    @property
+    def next_look(self) -> float:
+        """The moment of the next look at the counters."""
+        return self.seen_at + LOOK_S
+
+
+def least_of(spec: AppSpec) -> int:
+    """Return how many replicas an app has in any case; without a minimum, the one of them may sleep."""
+    return max(1, spec.min_replicas)
+
+
+def scales(spec: AppSpec) -> bool:
+    """Report whether the number of an app's replicas depends on its load."""
+    return spec.max_replicas > least_of(spec)
+
+
+def by_cpu(spec: AppSpec) -> bool:
+    """Report whether the CPU time of its units decides about an app's replicas."""
+    return scales(spec) and not spec.concurrency and not spec.request_rate
+
+
+def looked(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: float, cores: int) -> Scale:
+    """Return the scale after a look at the counters of the replicas, by number; the same before a look is due."""
+    if now < scale.next_look - _MARGIN_S:
+        return scale
+    running = least_of(spec) + len(scale.extra)
+    needed = min(max(_needed(scale, spec, counted, now, cores, running), least_of(spec)), spec.max_replicas)
+    after = replace(scale, needed=needed, seen_at=now, seen=dict(counted))
+    if needed >= running:
+        return replace(after, fewer_since=None, most=0)
+    since = now if scale.fewer_since is None else scale.fewer_since
+    return replace(after, fewer_since=since, most=max(scale.most, needed))
+
+
+def missing(scale: Scale, spec: AppSpec) -> int:
+    """Return how many replicas are to be added."""
+    return max(0, scale.needed - least_of(spec) - len(scale.extra))
+
+
+def surplus(scale: Scale, spec: AppSpec, now: float) -> int:
+    """Return how many replicas are to be taken away: those that no look of a whole scaledown period has needed."""
+    if scale.fewer_since is None or now - scale.fewer_since < spec.scaledown_after_s:
+        return 0
+    return max(0, len(scale.extra) - max(0, scale.most - least_of(spec)))
+
+
+def added(scale: Scale, numbers: Iterable[int]) -> Scale:
+    """Return the scale with these replicas."""
+    return replace(scale, extra=scale.extra | frozenset(numbers), fewer_since=None, most=0)
+
+
+def dropped(scale: Scale, numbers: Iterable[int]) -> Scale:
+    """Return the scale without these replicas. Others come after another look, go after another scaledown period."""
+    return replace(scale, extra=scale.extra - frozenset(numbers), needed=0, fewer_since=None, most=0)
+
+
+def _needed(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: float, cores: int, running: int) -> int:
+    """Return how many replicas the load needs, whatever the limits."""
+    current = sum(each.current for each in counted.values())
+    more = running + 1 if any(each.queued for each in counted.values()) else 0
+    if spec.concurrency:
+        return max(more, ceil(current / spec.concurrency))
+    seconds = max(now - scale.seen_at, _MARGIN_S)
+    rate = _increase((n, scale.seen[n].started, each.started) for n, each in counted.items() if n in scale.seen)
+    if spec.request_rate:
+        return max(more, ceil(rate / seconds / spec.request_rate - TOLERANCE))
+    if not current and not rate:
+        return 0  # what it computes is for nobody who waits
+    return max(more, _by_cpu(scale, spec, counted, seconds, cores))
+
+
+def _by_cpu(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], seconds: float, cores: int) -> int:
+    share = min(spec.cpu_cores or 1.0, float(cores))
+    used = _increase(
+        (number, before.cpu_s, each.cpu_s)
+        for number, each in counted.items()
+        if (before := scale.seen.get(number)) is not None and before.cpu_s is not None and each.cpu_s is not None
+    )
+    return min(ceil(used / seconds / (share * BUSY_CPU) - TOLERANCE), max(1, int(cores / share)))
+
+
+def _increase(counters: Iterable[tuple[int, float, float]]) -> float:
+    """Return by how much counters have grown in all; one that is smaller than before began anew."""
+    return sum(after - before if after >= before else after for _number, before, after in counters)
