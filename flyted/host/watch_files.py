@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from flyted.base import inotify
 
-_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
-_OVERFLOW = 0x4000
-_EVENT = struct.Struct("iIII")  # wd, mask, cookie, and the length of the name behind it
-_READ = 65536
+log = logging.getLogger(__name__)
 
 
 class FileWatch:
@@ -26,7 +21,7 @@ class FileWatch:
         self._fd = -1
         self._loop: asyncio.AbstractEventLoop | None = None
         try:
-            self._fd = _watching(folder)
+            self._fd = inotify.watching(folder)
         except OSError as error:
             log.warning("changes to files of %s are not noticed immediately: %s", folder, error.strerror)
 
@@ -50,34 +45,5 @@ class FileWatch:
             self._fd = -1
 
     def _read(self, changed: Callable[[], None]) -> None:
-        try:
-            data = os.read(self._fd, _READ)
-        except BlockingIOError:
-            return
-        if _concerns(data, self._names):
+        if inotify.changed(self._fd, self._names):
             changed()
-
-
-def _watching(folder: Path) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    mask = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
-    if libc.inotify_add_watch(fd, os.fsencode(folder), mask) < 0:
-        number = ctypes.get_errno()
-        os.close(fd)
-        raise OSError(number, os.strerror(number))
-    return fd
-
-
-def _concerns(data: bytes, names: frozenset[bytes]) -> bool:
-    """Report whether one of the events is about a file of these names, or events were lost."""
-    at = 0
-    while at < len(data):
-        _wd, mask, _cookie, length = _EVENT.unpack_from(data, at)
-        at += _EVENT.size
-        if mask & _OVERFLOW or data[at : at + length].rstrip(b"\0") in names:
-            return True
-        at += length
-    return False
