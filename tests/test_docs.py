@@ -173,7 +173,7 @@ def test_the_example_settings_are_valid(tmp_path: Path) -> None:
 def test_every_unit_is_in_the_man_page() -> None:
     """flyted(8) names each unit that is installed."""
     listed = re.findall(r"^\.It Pa ((?:run-)?flyted\S*\.\w+)$", (MAN / "flyted.8").read_text(), re.MULTILINE)
-    kinds = (".service", ".socket", ".slice", ".mount")
+    kinds = (".service", ".socket", ".slice", ".mount", ".path")
     said = {name for name in listed if name.endswith(kinds) and name.islower()}
     assert said == {path.name for path in (ROOT / "units").iterdir() if path.suffix in kinds}
 

@@ -93,6 +93,11 @@ WALLS = {
         {},
         "makes the network of apps: in namespaces of its own or an app's, never in the machine's",
     ),
+    "flyted.mdns": Wall(
+        ("flyted.base",),
+        {"pystemd": ("avahi",)},
+        "has Avahi announce apps, as a user without rights",
+    ),
     "flyted.registry": Wall(
         (), {}, "runs inside the pull of an image as a user without rights, and talks to strangers: stdlib only"
     ),

@@ -68,7 +68,7 @@ def _of_domain(domain: str, *, pem: bool, qr: bool, mobileconfig: bool, json_: b
     from flyted.contract.names import at_port
 
     found = call(DomainStatus, "domain.get", {"domain": domain_name(domain)})
-    if found.certificate == "own-ca" and found.problem:
+    if found.certificate == "own-ca" and not found.authority_pem:
         raise InvalidInput(f"{found.domain}: {found.problem}", hint=found.hint)
     if not found.authority_pem:
         raise InvalidInput(

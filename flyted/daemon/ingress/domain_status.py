@@ -12,12 +12,12 @@ from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.tls import Tls
-from flyted.host import ca
+from flyted.host import avahi, ca
 from flyted.host.sites import Sites
 from flyted.plan.ingress import sites
 from flyted.plan.ingress.orders import due
 from flyted.plan.ingress.revocations import WANTED, Issued
-from flyted.plan.ingress.sites import OWN_CA, WARN_S, AcmeSettings, Site
+from flyted.plan.ingress.sites import OWN_CA, WARN_S, AcmeSettings, Site, is_multicast
 
 
 class DomainStatuses:
@@ -44,6 +44,9 @@ class DomainStatuses:
         wrong = next((each for each in revocations if each.problem), None)
         if wrong is not None and not found.problem:
             found = dataclasses.replace(found, problem=wrong.problem, hint=wrong.hint)
+        if is_multicast(site.domain) and not found.problem and not avahi.runs():
+            problem = "Avahi does not run, so no other machine finds its names"
+            found = dataclasses.replace(found, problem=problem, hint="sudo apt install avahi-daemon")
         return dataclasses.replace(
             found, https_port=listen.https_port, http_port=listen.http_port, revocations=revocations,
             redirect=site.redirect,

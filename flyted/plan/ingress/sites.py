@@ -67,6 +67,11 @@ def hosts(domain: str) -> tuple[str, ...]:
     return f"*.{domain}", domain
 
 
+def is_multicast(domain: str) -> bool:
+    """Report whether names below a domain are looked up in the local network only (RFC 6762)."""
+    return domain.endswith(".local")
+
+
 def domains(sites: Iterable[Site], base_domain: str) -> dict[str, str]:
     """Return the ingress's table of base domains: each leads to the machine's own."""
     return {site.domain: base_domain for site in sites}
