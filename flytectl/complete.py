@@ -19,6 +19,20 @@ def complete_app(ctx: click.Context, _param: click.Parameter, incomplete: str) -
     return _beginning(names, incomplete)
 
 
+def complete_data(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of apps that keep data, also of deleted ones, in the scope given so far."""
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.data import DataList  # noqa: PLC0415
+
+        scope = _given_scope(ctx)
+        found = call(DataList, "data.list").folders
+        return [each.name for each in found if (each.project, each.domain) == (scope["project"], scope["domain"])]
+
+    return _beginning(names, incomplete)
+
+
 def complete_secret(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the keys of secrets in the scope given so far."""
 
@@ -39,6 +53,18 @@ def complete_model(_ctx: click.Context, _param: click.Parameter, incomplete: str
         from flyted.contract.answers.models import ModelList  # noqa: PLC0415
 
         return [model.name for model in call(ModelList, "model.list").models]
+
+    return _beginning(names, incomplete)
+
+
+def complete_volume(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of volumes."""
+
+    def names() -> list[str]:
+        from flytectl.daemon import call  # noqa: PLC0415
+        from flyted.contract.answers.volumes import VolumeList  # noqa: PLC0415
+
+        return [volume.name for volume in call(VolumeList, "volume.list").volumes]
 
     return _beginning(names, incomplete)
 

@@ -26,6 +26,8 @@ INTERRUPTED = {
     "app.stop": "the app still stops, after its last requests have ended",
     "app.sleep": "the app still goes to sleep, after its last requests have ended",
     "app.delete": "if requests were still in flight, the app is stopped but not deleted: flytectl app get {name}",
+    "data.export": "the archive is not complete",
+    "data.import": "if all had been unpacked, the data was replaced; else nothing has changed: flytectl data ls",
     "image.build": "the image may be built already: flytectl image ls",
     "image.pull": "the image may be pulled already: flytectl image ls",
     "image.rebuild": "flyted continues the rebuild and the deploys after it: flytectl image ls",
@@ -49,6 +51,7 @@ def call(
     *,
     bulk: bytes | None = None,
     bundles: Mapping[str, int] | None = None,
+    file: int | None = None,
     on_event: client.OnEvent | None = None,
 ) -> Kind:
     """Call a verb of the daemon behind ``$FLYTED_SOCKET`` (default: this machine's).
@@ -60,7 +63,7 @@ def call(
     try:
         with clocked(on_event) if verb in INTERRUPTED else nullcontext(on_event) as heard:
             answer = client.call(
-                verb, args, bulk=bulk, bundles=bundles, on_event=heard, path=path, ends=verb in IF_CANCELLED
+                verb, args, bulk=bulk, bundles=bundles, file=file, on_event=heard, path=path, ends=verb in IF_CANCELLED
             )  # fmt: skip
             return from_wire(kind, answer)
     except NotFound as error:

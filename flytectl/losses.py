@@ -27,3 +27,10 @@ def of_secret(secret: SecretStatus) -> str:
     parts += [f"needed by the image of {images}, which cannot be served again without it"] if images else []
     parts += [f"named in flyted.toml for all images: {settings}"] if settings else []
     return f"  {safe(secret.key)}: {'; '.join(parts) or 'no app uses it'}"
+
+
+def of_data(name: str, found: Kept) -> str:
+    """Return a line on the data that is lost with the folder of an app."""
+    parts = [f"{amount(found.data)}, {found.data.folder}"] if found.data else ["nothing"]
+    parts += [] if found.known else ["left from a deleted app"]
+    return f"  {safe(name)}: {safe('; '.join(parts))}"

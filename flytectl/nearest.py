@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from flyted.contract.answers.apps import AppList
 from flyted.contract.answers.codec import Answer
+from flyted.contract.answers.data import DataList
 from flyted.contract.answers.models import ModelList
 from flyted.contract.answers.secrets import SecretList
 
@@ -38,6 +39,10 @@ def _apps(found: AppList) -> list[Named]:
     return [Named(app.name, app.project, app.domain) for app in found.apps]
 
 
+def _data(found: DataList) -> list[Named]:
+    return [Named(data.name, data.project, data.domain) for data in found.folders]
+
+
 def _secrets(found: SecretList) -> list[Named]:
     return [Named(secret.key, secret.project, secret.domain) for secret in found.secrets]
 
@@ -48,8 +53,10 @@ def _models(found: ModelList) -> list[Named]:
 
 _APPS = Listing("app.list", {"project": "", "domain": ""}, AppList, _apps, "name")
 _SECRETS = Listing("secret.list", {"project": "", "domain": "", "all": True}, SecretList, _secrets, "key")
+_DATA = Listing("data.list", {}, DataList, _data, "name")
 LISTINGS = {
     **{f"app.{verb}": _APPS for verb in ("get", "start", "stop", "sleep", "delete", "logs")},
+    **{f"data.{verb}": _DATA for verb in ("export", "remove")},
     **{f"secret.{verb}": _SECRETS for verb in ("get", "delete")},
     "model.remove": Listing("model.list", {}, ModelList, _models, "name"),
 }

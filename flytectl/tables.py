@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from flytectl.render import counted, safe, table
 from flytectl.times import day, for_people
+from flyted.contract.answers.data import DataFolder
 from flyted.contract.answers.domains import DomainStatus, RevocationStatus
 from flyted.contract.answers.gpus import GpuList, GpuStatus, LeaseStatus
 from flyted.contract.answers.images import ImageEntry, Pruned, PulledImage, Rebuilt
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.tokens import TokenStatus
+from flyted.contract.answers.volumes import VolumeStatus
+from flyted.contract.names import DEFAULT_DOMAIN, DEFAULT_PROJECT
 from flyted.contract.quantity import human_bytes
 
 _HASH = 12
@@ -23,6 +26,32 @@ def models_table(models: Sequence[ModelStatus]) -> str:
     """Return the text of ``flytectl model ls``: a row per model, with the problem that keeps apps from using it."""
     rows = [[model.name, model.problem or human_bytes(model.bytes), model.folder] for model in models]
     return table(["NAME", "SIZE", "FOLDER"], rows)
+
+
+def data_table(folders: Sequence[DataFolder]) -> str:
+    """Return the text of ``flytectl data ls``: a row per app, with what it asks for if that is exceeded."""
+    rows = [[_data_name(each), _data_size(each), each.owner or "-", each.folder] for each in folders]
+    return table(["APP", "SIZE", "OWNER", "FOLDER"], rows)
+
+
+def _data_name(data: DataFolder) -> str:
+    plain = (data.project, data.domain) == (DEFAULT_PROJECT, DEFAULT_DOMAIN)
+    name = data.name if plain else f"{data.project}/{data.domain}/{data.name}"
+    return name if data.known else f"{name} (deleted)"
+
+
+def _data_size(data: DataFolder) -> str:
+    size = f"{'' if data.complete else 'at least '}{human_bytes(data.bytes)}"
+    return f"{size} of {human_bytes(data.disk_bytes)}" if data.disk_bytes else size
+
+
+def volumes_table(volumes: Sequence[VolumeStatus]) -> str:
+    """Return the text of ``flytectl volume ls``: a row per volume, with the problem that keeps apps from using it."""
+    rows = [
+        [each.name, each.problem or ("ro" if each.read_only else "rw"), ", ".join(each.apps) or "-", each.folder]
+        for each in volumes
+    ]
+    return table(["NAME", "MODE", "APPS", "FOLDER"], rows)
 
 
 def domains_table(domains: Sequence[DomainStatus]) -> str:

@@ -15,6 +15,7 @@ from flytectl import cli
 from flyted.contract import errors
 from flyted.contract.answers.apps import AppStatus
 from flyted.contract.answers.codec import Answer, json_fields
+from flyted.contract.answers.data import DataFolder
 from flyted.contract.answers.events import LogLine
 from flyted.contract.answers.gpus import GpuStatus
 from flyted.contract.answers.images import ImageEntry
@@ -22,6 +23,7 @@ from flyted.contract.answers.machine import Check
 from flyted.contract.answers.models import ModelStatus
 from flyted.contract.answers.secrets import SecretStatus
 from flyted.contract.answers.tokens import TokenStatus
+from flyted.contract.answers.volumes import VolumeStatus
 from flyted.contract.status import AppState
 from flyted.contract.version import VERSION
 from flyted.daemon.settings import SETTINGS, Settings
@@ -94,6 +96,8 @@ KINDS: dict[str, type[Answer]] = {
     "TOKEN": TokenStatus,
     "LOG": LogLine,
     "GPU": GpuStatus,
+    "FOLDER": DataFolder,
+    "VOLUME": VolumeStatus,
     "MODEL": ModelStatus,
     "IMAGE": ImageEntry,
     "CHECK": Check,

@@ -220,8 +220,8 @@ def test_the_walls_have_no_door(folder: str, module: str, name: str) -> None:
 FLOORS = (
     ("__main__",),
     # what clients call
-    ("apps.*", "doctor", "models", "gateway", "secrets.verbs", "gpus.verbs", "access.login", "access.tokens",
-     "images.building", "images.prune", "images.rebuild", "images.secret_uses", "ingress.domains"),
+    ("apps.*", "doctor", "models", "volumes", "gateway", "secrets.verbs", "gpus.verbs", "access.login",
+     "access.tokens", "images.building", "images.prune", "images.rebuild", "images.secret_uses", "ingress.domains"),
     ("loop", "secrets.handover"),
     ("upkeep", "gpus.leases"),
     ("execute", "look", "explain", "failures", "remembered", "gpus.reclaim"),
@@ -240,7 +240,7 @@ UNITS = {"units", "_units"}
 CHANGE_UNITS = {
     "execute",  # units of apps
     "images.builds", "images.venvs", "images.unused",  # builds and removals, each an action of the loop
-    "apps.data",  # the copy and the removal of an app's data
+    "apps.data", "apps.data_verbs",  # the size of an app's data, and the way of it in and out
     "ingress.listen",  # the ingress's own socket, before the loop begins
 }  # fmt: skip
 

@@ -83,16 +83,18 @@ def sleep(names: tuple[str, ...], project: str, domain: str, *, json_: bool) -> 
 @app_scope
 @as_json
 @yes_option
-@click.option("--keep-data", is_flag=True, help="Keep the apps' data for the next apps of the same names.")
-def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool, yes: bool, keep_data: bool) -> int:
-    """Delete apps and all their data.
+@click.option("--data", is_flag=True, help="Delete the apps' data as well.")
+def delete(names: tuple[str, ...], project: str, domain: str, *, json_: bool, yes: bool, data: bool) -> int:
+    """Delete apps; keep their data.
 
-    On a terminal, show what will be lost and ask first. Also deletes what was kept of a deleted app.
+    The next apps of the same names take it over. On a terminal, show what will be lost and ask first. With --data,
+    also delete what was kept of a deleted app.
     """
+    keep_data = not data
     if not yes:
         from shlex import join
 
-        words = ["flytectl", "app", "delete", "--yes", *(["--keep-data"] if keep_data else []), *names]
+        words = ["flytectl", "app", "delete", "--yes", *(["--data"] if data else []), *names]
         typed = join([*words, *scope_words(project, domain, "default", "development")])
         lost = _lost(names, project, domain, keep_data=keep_data) if can_ask() else []
         what = names[0] if len(names) == 1 else f"these {len(names)} apps"

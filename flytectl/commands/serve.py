@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flytectl.complete import complete_volume
 from flytectl.options import app_scope, as_json, out, say
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ if TYPE_CHECKING:
 )
 @click.option("--start-timeout", metavar="TIME", help="Time limit of a start: 90, 90s, 20m, 1h [5m].")
 @click.option("--sticky", is_flag=True, help="Send a browser to the same replica again, of several, by a cookie.")
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="NAME:/PATH[:ro]",
+    shell_complete=complete_volume,
+    help="Show the app the volume NAME at /PATH. Repeatable; see 'volume ls'.",
+)
 @click.option("--rate", metavar="RATE", help="Requests that one client may send: 50/s, 30/m [the machine's limit].")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL.")
@@ -81,25 +90,28 @@ if TYPE_CHECKING:
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
     root_dir: str | None, parameters: tuple[str, ...], gpu_flag: str | None, open_paths: tuple[str, ...],
-    idle: str | None, ready_path: str | None, start_timeout: str | None, rate: str | None, project: str,
-    domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool, sticky: bool, quiet: bool,
-    json_: bool,
+    idle: str | None, ready_path: str | None, start_timeout: str | None, rate: str | None,
+    volumes: tuple[str, ...], project: str, domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool,
+    sticky: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
     """Serve the apps of FILE.
 
     All its environments, dependencies first, or the one named ENV with what it depends on. Progress goes to standard
     error; the URL is the last line of standard output.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from flytectl.daemon import require_same_version
     from flytectl.load import load
     from flyted.contract.idl import asks_gpu, may_have_several, runs_sleeper, spec_of
+    from flyted.contract.volumes import of_flag
 
     path = existing(Path(file), "flytectl serve {} [ENV]")
     env_folder = _environment_folder(python_env)
     given, level, start_s = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle), _seconds(start_timeout)
     requests_per_s = _requests_per_s(rate)
+    given_volumes = tuple(map(of_flag, volumes))
     require_same_version()
     with load(
         path, environment=environment, python=python, python_env=env_folder, as_user=as_user, project=project,
@@ -119,6 +131,7 @@ def serve(
             )
             for app in loaded.apps
         ]  # fmt: skip
+        specs = [replace(spec, volumes=given_volumes) for spec in specs]
         specs = [_looked_through(*pair) for pair in zip(loaded.apps, specs, strict=True)]
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from flyted.contract import volumes
 from flyted.contract.bundles import checked, of_image
 from flyted.contract.errors import InvalidInput
 from flyted.contract.gpu import Ask
@@ -20,6 +21,7 @@ from flyted.contract.names import AppKey, base_domain, env_name, label, printabl
 from flyted.contract.quantity import BYTES, CORES, CORES_HINT, SIZE_HINT
 from flyted.contract.scaling import check as check_scaling
 from flyted.contract.texts import plain_text, text_for_a_program
+from flyted.contract.volumes import VolumeUse
 
 DEFAULT_SCALEDOWN_S = 300.0
 MIN_RATE, MAX_RATE = 0.1, 100_000  # requests a second
@@ -123,6 +125,7 @@ class AppSpec:
     open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
     engine_sleep: int = 0  # sleep level of its engine when idle; 0: the app is stopped (plan/engines/check.py)
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine); only flyted sets it
+    volumes: tuple[VolumeUse, ...] = ()  # folders of the operator that it sees
     type: str = ""
     description: str = ""
     links: tuple[tuple[str, str], ...] = field(default=())  # (title, path)
@@ -156,6 +159,7 @@ class AppSpec:
         self._check_open_paths()
         self._check_start()
         self._check_rate()
+        volumes.check(self.volumes, str(self.key))
         for text in (
             self.python_env,
             self.type,
@@ -290,6 +294,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         values["secrets"] = tuple(SecretUse(**_texts(s)) for s in data.get("secrets", ()))
         values["open_paths"] = tuple(_text(p) for p in data.get("open_paths", ()))
         values["models"] = tuple((_text(n), _text(f)) for n, f in data.get("models", ()))
+        values["volumes"] = tuple(VolumeUse(**_texts(v)) for v in data.get("volumes", ()))
         values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))
         values["unmet"] = tuple(_text(t) for t in data.get("unmet", ()))
         for name, kind in _SCALARS.items():

@@ -52,6 +52,7 @@ def call(
     *,
     bulk: bytes | None = None,
     bundles: Mapping[str, int] | None = None,
+    file: int | None = None,
     on_event: OnEvent | None = None,
     token: str = "",
     path: Path = SOCKET,
@@ -59,9 +60,10 @@ def call(
 ) -> dict[str, Any]:
     """Call one verb of the daemon and return its result.
 
-    ``bulk`` is sent as raw bytes after the frame, and the descriptors of ``bundles`` (SHA-256 → descriptor) with it;
-    ``on_event`` is called for each progress event; ``token`` says for whom the call is, on :data:`API_SOCKET` only.
-    ``ends``: flyted may call the verb off when its client leaves, so Ctrl-C waits to hear what became of it.
+    ``bulk`` is sent as raw bytes after the frame, and the descriptors of ``bundles`` (SHA-256 → descriptor) with it,
+    or that of a ``file`` to be read or written; ``on_event`` is called for each progress event; ``token`` says for
+    whom the call is, on :data:`API_SOCKET` only. ``ends``: flyted may call the verb off when its client leaves, so
+    Ctrl-C waits to hear what became of it.
 
     Raise the daemon's error as it was raised there; :class:`DaemonUnavailable` or :class:`PermissionRefused` when the
     daemon cannot be reached; :class:`~flyted.contract.errors.InvalidInput` for a request that carries too much;
@@ -70,11 +72,14 @@ def call(
     or is over.
     """
     digests = None if bundles is None else list(bundles)
-    frame = wire.encode_request(verb, args or {}, token, bulk=bulk, bundles=digests)
+    fds = [*(bundles or {}).values(), *([] if file is None else [file])]
+    frame = wire.encode_request(
+        verb, args or {}, token, bulk=bulk, bundles=digests, files=0 if file is None else 1
+    )  # fmt: skip
     with _connected(path) as conn:
         answers = _Answers(conn)
         try:
-            _ask(conn, frame, list((bundles or {}).values()), bulk or b"")
+            _ask(conn, frame, fds, bulk or b"")
             return answers.result(on_event)
         except KeyboardInterrupt:
             if _unread(conn):

@@ -2,7 +2,8 @@
 
 A request is ``{"v", "verb", "args"}``, on the api socket with ``"token"``; ``args["bulk"]`` announces that many
 raw bytes after the frame (a secret's value is never part of the msgpack); ``args["bundles"]`` names, by SHA-256, the
-files whose descriptors come with the frame, in this order. An answer is any number of ``{"event": …}``, then one
+files whose descriptors come with the frame, in this order; ``args["files"]`` says that one descriptor comes, of a file
+to be read or written. An answer is any number of ``{"event": …}``, then one
 ``{"result": …}`` or ``{"error": {"code", "message", "hint"}}``.
 
 Limits: an empty map is one byte on the wire and about 70 in Python, so 16 MiB of them became 1.1 GiB (measured); a
@@ -53,6 +54,14 @@ class Request:
         """The SHA-256 of each file that comes with the frame. Raises :class:`InvalidInput` unless all are valid."""
         return checked(self.args.get("bundles", []))
 
+    @property
+    def files(self) -> int:
+        """The number of files that come with the frame besides bundles, 0 or 1. Raises :class:`InvalidInput`."""
+        number = self.args.get("files", 0)
+        if type(number) is not int or number not in (0, 1):
+            raise InvalidInput("a request carries one file, or none")
+        return number
+
 
 def encode(message: dict[str, Any], limit: int = ANSWER_LIMIT) -> bytes:
     """Return one frame; answers in the message become maps of their fields.
@@ -72,8 +81,9 @@ def encode_request(
     *,
     bulk: bytes | None = None,
     bundles: Sequence[str] | None = None,
+    files: int = 0,
 ) -> bytes:
-    """Return the frame of a request, which announces ``bulk`` and the digests of ``bundles`` if it is given them.
+    """Return the frame of a request, which announces ``bulk``, ``files`` and the digests of ``bundles`` if it has any.
 
     Raise :class:`InvalidInput` for bundles as :func:`checked`, and for a body longer than ``REQUEST_LIMIT``.
     """
@@ -81,6 +91,8 @@ def encode_request(
     announced: dict[str, Any] = {} if bulk is None else {"bulk": len(bulk)}
     if bundles is not None:
         announced["bundles"] = checked(list(bundles))
+    if files:
+        announced["files"] = files
     return encode({"v": PROTOCOL, "verb": verb, "args": {**args, **announced}, **credential}, REQUEST_LIMIT)
 
 

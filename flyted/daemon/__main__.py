@@ -29,7 +29,9 @@ from flyted.daemon.api.control import Control
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.data import AppData
+from flyted.daemon.apps.data_verbs import DataVerbs
 from flyted.daemon.apps.deploy import Deploy
+from flyted.daemon.apps.disk_watch import DiskWatch
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.verbs import Apps
 from flyted.daemon.config import Config
@@ -65,13 +67,14 @@ from flyted.daemon.secrets.verbs import Secrets
 from flyted.daemon.settings import Settings
 from flyted.daemon.state import EX_CONFIG, STATE, new_database, opened, refuse
 from flyted.daemon.upkeep import Upkeep
+from flyted.daemon.volumes import VolumeVerbs
 from flyted.host import identity, journal, people, rotation, sockets
 from flyted.host.clock import Clock
 from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
 from flyted.host.issued import IssuedTable
-from flyted.host.machine import architecture, kernel
+from flyted.host.machine import architecture, is_free, kernel
 from flyted.host.models import Models
 from flyted.host.network import nameservers
 from flyted.host.orders import OrderTable
@@ -80,7 +83,9 @@ from flyted.host.store import Store
 from flyted.host.tokens import Tokens as TokenTable
 from flyted.host.units import Units
 from flyted.host.vault import Vault
+from flyted.host.volumes import Volumes
 from flyted.host.watch_files import FileWatch
+from flyted.plan.data_folder import DATA
 from flyted.plan.facts import Platform
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.build_unit import BuildSettings
@@ -125,7 +130,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ingress.certificates = tls.certificates
     config = Config(
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s,
-        Platform(architecture(), kernel()),
+        Platform(architecture(), kernel(), is_free(DATA)),
         sites=site_table.all, preferred=settings.url_domain, challenges=acme.challenges,
     )  # fmt: skip
     refused: dict[str, str] = {}
@@ -151,11 +156,15 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)
     acme.settle = loop.settle
     gpu_verbs = GpuVerbs(inventory, loop.facts)
-    models = ModelVerbs(Models(store.database))
+    models, volumes = ModelVerbs(Models(store.database)), VolumeVerbs(Volumes(store.database), store)
     deploy = Deploy(
-        loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, DeployLocks()
+        loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, volumes,
+        DeployLocks(),
     )  # fmt: skip
-    tokens = Tokens(table, store, ingress_tokens)
+    apps, tokens = (
+        Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens),
+        Tokens(table, store, ingress_tokens),
+    )
     domains = Domains(site_table, vault, tls, acme, loop, config, settings.listen, clock, store.apps)
     verbs: dict[str, Verb] = {
         "version": Verb(Right.READ, {}, version, anonymous=True),
@@ -164,13 +173,14 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **ImageVerbs(images, store.apps).verbs(),
         **PruneVerbs(unused).verbs(),
         **RebuildVerbs(images, deploy, unused.soon).verbs(),
-        **Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens).verbs(),
-        **AppData(units, store, table).verbs(),
+        **apps.verbs(),
+        **_data_verbs(AppData(units, store, table), apps, loop, deploy, look, execute),
         **tls.verbs(),
         **domains.verbs(),
         **Gateway(lambda: config.https_port, CA_FILE).verbs(),
         **gpu_verbs.verbs(),
         **models.verbs(),
+        **volumes.verbs(),
         **Doctor(vault, look, loop, config, gpu_verbs, Mirrors(units, images.root_settings), domains).verbs(),
         **tokens.verbs(),
         **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
@@ -201,6 +211,14 @@ def _root_settings(settings: Settings) -> RootSettings:
         machine_secrets(settings.build_secrets),
         settings.registry_secret,
     )
+
+
+def _data_verbs(
+    data: AppData, apps: Apps, loop: Loop, deploy: Deploy, look: Look, execute: Execute
+) -> dict[str, Verb]:  # fmt: skip
+    """Return the verbs about what apps keep, and have it watched."""
+    apps.disk_note = DiskWatch(data, data.store, loop).note
+    return {**data.verbs(), **DataVerbs(data, deploy.locks, look, execute).verbs()}
 
 
 def _runs(units: Units, name: str) -> bool:

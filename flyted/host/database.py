@@ -1,6 +1,7 @@
 """Opens flyted.db, brings it to the newest format, and makes each change in one transaction.
 
-The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models``, ``sites``, ``orders`` and ``issued``.
+The tables are those of ``store``, ``tokens``, ``gpu_records``, ``models``, ``sites``, ``orders``, ``issued``,
+``kept_data`` and ``volumes``.
 There is one writer (the daemon's event loop), and a change is flushed to disk before the answer: after a crash
 everything is in its old or its new state. A file of a newer format is refused, never overwritten.
 """
@@ -77,10 +78,22 @@ CREATE TABLE certificate_issued (
     why TEXT NOT NULL, hint TEXT NOT NULL
 ) STRICT;
 """
+_KEPT_DATA = """
+CREATE TABLE kept_data (
+    app_id TEXT PRIMARY KEY, project TEXT NOT NULL, domain TEXT NOT NULL, name TEXT NOT NULL, owner TEXT NOT NULL,
+    deleted_at REAL NOT NULL, UNIQUE (project, domain, name)
+) STRICT;
+"""
+_VOLUMES = """
+CREATE TABLE volume (
+    name TEXT PRIMARY KEY, folder TEXT NOT NULL, read_only INTEGER NOT NULL, added_at REAL NOT NULL
+) STRICT;
+"""
 _REDIRECT = "ALTER TABLE site ADD COLUMN redirect TEXT NOT NULL DEFAULT '';"
 _POOL = "ALTER TABLE app ADD COLUMN pool INTEGER;"
 FORMATS = (
     _APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED, _REDIRECT, _POOL,
+    _KEPT_DATA, _VOLUMES,
 )  # fmt: skip
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 

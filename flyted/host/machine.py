@@ -38,6 +38,18 @@ def has(pattern: str) -> bool:
     return any(Path("/").glob(pattern.removeprefix("/")))
 
 
+def is_free(path: str) -> bool:
+    """Report whether there is nothing at a path, or an empty folder on which nothing is mounted."""
+    try:
+        if not Path(path).is_symlink() and not Path(path).is_mount():
+            return not any(Path(path).iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError:  # a file, or a folder that flyted may not read
+        pass
+    return False
+
+
 def has_overlay() -> bool:
     """Report whether the kernel has the file system overlay, built in, loaded or as a module."""
     known = Path("/proc/filesystems").read_text().split()

@@ -69,12 +69,14 @@ SIGNATURES: dict[str, str] = {  # from dbus-{unit,service,socket,mount,execute,c
         (
             "Environment", "StateDirectory", "CacheDirectory", "InaccessiblePaths", "ReadOnlyPaths", "ReadWritePaths",
             "SystemCallArchitectures", "Wants", "Upholds", "JoinsNamespaceOf", "Requires", "After",
-            "RequiresMountsFor", "RuntimeDirectory",
+            "RequiresMountsFor", "RuntimeDirectory", "SupplementaryGroups",
         ),
         "as",
     ),
     **dict.fromkeys(("SystemCallFilter", "RestrictAddressFamilies"), "(bas)"),
-    **dict.fromkeys(("StandardOutputFileDescriptor", "StandardErrorFileDescriptor"), "h"),
+    **dict.fromkeys((
+            "StandardInputFileDescriptor", "StandardOutputFileDescriptor", "StandardErrorFileDescriptor"
+        ), "h"),
     **dict.fromkeys(("IPAddressAllow", "IPAddressDeny"), "a(iayu)"),
     **dict.fromkeys(("Listen", "LoadCredential", "LoadCredentialEncrypted", "TemporaryFileSystem", "DeviceAllow"),
                     "a(ss)"),

@@ -19,6 +19,7 @@ from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import AlreadyExists, FlytedError, InvalidInput, NotFound, StoreCorrupt
 from flyted.contract.names import AppKey, user_of
 from flyted.host.database import WAY_BACK, Database
+from flyted.host.kept_data import KeptData
 from flyted.plan.facts import ImageFact, Revision, StoredApp
 from flyted.plan.ingress.pools import POOLS
 
@@ -33,11 +34,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or make the file, or raise :class:`StoreCorrupt` when it is damaged or of a newer format."""
         self.database = Database(path)
+        self.kept_data = KeptData(self.database)
         self._apps: tuple[StoredApp, ...] = ()
         self._by_id: dict[str, StoredApp] = {}
         self._by_key: dict[AppKey, StoredApp] = {}
         try:
             self._keep(self._read())
+            self.kept_data.all()
         except FlytedError:
             self.database.close()
             raise
@@ -54,16 +57,16 @@ class Store:
         """Return the ids of all apps."""
         return frozenset(self._by_id)
 
+    def get(self, app_id: str) -> StoredApp | None:
+        """Return the app with this id, if there is one."""
+        return self._by_id.get(app_id)
+
     def app(self, app_id: str) -> StoredApp:
         """Return one app, or raise :class:`NotFound`."""
         found = self.get(app_id)
         if found is None:
             raise NotFound(f"there is no app '{app_id}'", hint="flytectl app ls")
         return found
-
-    def get(self, app_id: str) -> StoredApp | None:
-        """Return the app with this id, if there is one."""
-        return self._by_id.get(app_id)
 
     def find(self, key: AppKey) -> StoredApp | None:
         """Return the app of this name, if there is one."""
@@ -72,9 +75,13 @@ class Store:
     def known(self, key: AppKey) -> AppKey:
         """Return the key with the id that its app has, or will have, or raise as :meth:`add_revision`."""
         found = self.find(key)
-        if found is None:
-            self._check_free(key)
-        return key if found is None else found.key
+        if found is not None:
+            return found.key
+        kept = self.kept_data.find(key)
+        if kept is not None:
+            key = kept.key
+        self._check_free(key)
+        return key
 
     def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float, by: str = "") -> int:
         """Record a pending revision (and the app, if it is new), deployed by user ``by``, and return its number.
@@ -85,6 +92,7 @@ class Store:
         key = self.known(spec.key)
         pool = self.check_pool(spec)
         with self._changing(key.id):
+            self.kept_data.forget(key.id)
             self.database.execute(
                 "INSERT INTO app VALUES (?, ?, ?, ?, 'started', NULL, ?, ?, NULL, NULL) ON CONFLICT (id) DO NOTHING",
                 (key.id, key.project, key.domain, key.name, now, now),
@@ -118,10 +126,12 @@ class Store:
         return free
 
     def _check_free(self, key: AppKey) -> None:
-        for other in self._apps:
-            if other.key.id == key.id or user_of(other.key.id) == user_of(key.id):
+        for other in (*(app.key for app in self._apps), *(kept.key for kept in self.kept_data.all())):
+            if other == key:
+                continue  # data that was kept for this app
+            if other.id == key.id or user_of(other.id) == user_of(key.id):
                 raise AlreadyExists(
-                    f"app '{key}' cannot be distinguished from app '{other.key}': "
+                    f"app '{key}' cannot be distinguished from app '{other}': "
                     "both have the same short name on this machine",
                     hint="give it another name",
                 )
@@ -174,12 +184,17 @@ class Store:
         with self._changing(app_id, freeing=wanted == "stopped"):
             self.database.execute("UPDATE app SET wanted = ?, updated_at = ? WHERE id = ?", (wanted, now, app_id))
 
-    def delete(self, app_id: str) -> None:
+    def delete(self, app_id: str, kept_since: float = 0.0) -> None:
         """Forget an app, its revisions and the tokens that open it alone, on a full disk too.
 
-        A token must not outlive its app: it would open the next app of that name.
+        A token must not outlive its app: it would open the next app of that name. ``kept_since``: seconds since 1970
+        at which the app was deleted while its data was kept; 0: there is none left.
         """
         with self._changing(app_id, freeing=True):
+            if kept_since:
+                self.kept_data.keep(app_id, kept_since)
+            else:
+                self.kept_data.forget(app_id)
             self.database.execute("DELETE FROM token WHERE app_id = ?", (app_id,))
             self.database.execute("DELETE FROM app WHERE id = ?", (app_id,))
 

@@ -55,12 +55,20 @@ def _open_package() -> None:
 
 if __name__ == "__main__":
     _open_package()
-    from _flyted_launch.words import DRAIN, MEASURE  # type: ignore[import-not-found]
+    from _flyted_launch.words import DRAIN, EXPORT, IMPORT, MEASURE  # type: ignore[import-not-found]
 
     if sys.argv[1:] == [MEASURE]:
         from _flyted_launch.measure import main as measure  # type: ignore[import-not-found]
 
         sys.exit(measure())
+    if sys.argv[1:] == [EXPORT]:
+        from _flyted_launch.export import main as export  # type: ignore[import-not-found]
+
+        sys.exit(export())
+    if sys.argv[1:2] == [IMPORT]:
+        from _flyted_launch.unpack_data import main as import_  # type: ignore[import-not-found]
+
+        sys.exit(import_(sys.argv[2:]))
     if sys.argv[1:] == [DRAIN]:
         from _flyted_launch.drain import drain_unit  # type: ignore[import-not-found]
 

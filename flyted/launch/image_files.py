@@ -22,7 +22,7 @@ def show(folder: str, state: str) -> None:
 
     Raise ``OSError`` if the app's folders cannot be written.
     """
-    before, names = _shown(state)
+    before, names = shown(state)
     if before != folder:
         _forget(state, set(names))
         names = []
@@ -38,7 +38,7 @@ def show(folder: str, state: str) -> None:
 
 def hide(state: str) -> None:
     """Remove all links, before those of a bundle are made: a bundle's file goes first. Raise ``OSError``."""
-    _forget(state, set(_shown(state)[1]))
+    _forget(state, set(shown(state)[1]))
 
 
 def tidy(state: str) -> None:
@@ -46,7 +46,7 @@ def tidy(state: str) -> None:
 
     Raise ``OSError`` if the app's folders cannot be written.
     """
-    folder, names = _shown(state)
+    folder, names = shown(state)
     if folder:
         _forget(state, {name for name in names if not os.path.lexists(os.path.join(folder, name))})
         show(folder, state)
@@ -55,7 +55,7 @@ def tidy(state: str) -> None:
 def _forget(state: str, gone: set[str]) -> None:
     if not gone:
         return
-    folder, names = _shown(state)
+    folder, names = shown(state)
     for name in gone:
         path = os.path.join(state, "work", name)
         if read_link(path) == os.path.join(folder, name):
@@ -72,7 +72,8 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _shown(state: str) -> tuple[str, list[str]]:
+def shown(state: str) -> tuple[str, list[str]]:
+    """Return the image's folder, and the names in the app's working folder that are links into it."""
     try:
         with open(os.path.join(state, "code", _SHOWN), encoding="utf-8") as file:
             folder, names = json.load(file)

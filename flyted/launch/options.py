@@ -51,6 +51,7 @@ class Options:
         self.secret_files = words.SECRET_FILES
         self.workdir = ""
         self.volumes: list[str] = []
+        self.mounted: list[str] = []
         self.shell = ""
         self.command: list[str] = []
         self.args: list[str] = []
@@ -86,6 +87,8 @@ def _set(options: Options, word: str, value: str) -> None:
         options.secrets.append(_secret(value, options.secrets))
     elif word == words.VOLUME:
         options.volumes.append(words.unquote(value))
+    elif word == words.MOUNTED:
+        options.mounted.append(words.unquote(value))
     elif word in _ROWS:
         name, take = _ROWS[word]
         setattr(options, name, take(value))

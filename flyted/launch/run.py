@@ -45,6 +45,10 @@ def main(argv: list[str]) -> int:
 
 
 def _start(options: Options, environ: MutableMapping[str, str], output: Output) -> int:
+    if options.mounted:
+        from . import mounted
+
+        mounted.check(options.mounted)
     _take_gpu(options, environ)
     if options.port:
         from .supervise import supervise

@@ -28,9 +28,13 @@ QUOTED = "--quoted"
 # Other work of launch, each the only word of a command line.
 DRAIN = "--drain"
 MEASURE = "--measure"
+EXPORT = "--export"
+IMPORT = "--import"  # the only one with another word: what is to become of links that lead out of the data
+REFUSE_LINKS, SKIP_LINKS = "refuse-links", "skip-links"
 
 WORKDIR = "--workdir"
 VOLUME = "--volume"
+MOUNTED = "--mounted"  # NAME:PATH:FOLDER of a volume of the operator's
 
 YES = "yes"
 ENV, FILE = "env", "file"
@@ -43,6 +47,8 @@ DEVICES, REFUSED = "devices", "refused"
 SECRET_FILES = "/etc/flyte/secrets"  # noqa: S105 - the only folder that Flyte's SDK knows (flyte/_secret.py)
 REVISION_FOLDER = "revision"
 """The name, below an app's cache folder, of a folder that each unit has for itself."""
+CODE, IMPORTED = "code", ".flyted-import"
+"""Names below an app's state folder that are flyted's own: the unpacked code, and an import that goes on."""
 HOST = "/usr/lib/flyted/host"
 """The folder in which the root of an image has the machine's /usr, for programs of the machine that an app needs."""
 NVIDIA = "/usr/lib/flyted/nvidia"

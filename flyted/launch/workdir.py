@@ -22,7 +22,7 @@ from . import image_files
 from .links import OWN, code_link, link, names_text, read_link
 from .refused import Refused
 from .surroundings import first, say
-from .words import EX_CANTCREAT, KEPT, REVISION_FOLDER
+from .words import EX_CANTCREAT, IMPORTED, KEPT, REVISION_FOLDER
 
 _STAMP, _STALE = ".stamp", ".stale.json"  # below STATE/code
 
@@ -50,12 +50,16 @@ def enter(bundle: str | None, environ: MutableMapping[str, str], image: str = ""
 
     ``image``: the working folder that the image names; with a bundle, its files are links in the app's. Raise
     ``Refused`` if the bundle cannot be read or is unsafe, if the folders cannot be written, or if the unit has none;
-    and if the image's folder cannot be entered.
+    while the app's data is imported; and if the image's folder cannot be entered.
     """
     cache, state = first(environ, "CACHE_DIRECTORY"), first(environ, "STATE_DIRECTORY")
     if not cache or not state:
         raise Refused("launch: the unit needs CacheDirectory= and StateDirectory=")
     try:
+        if os.path.lexists(os.path.join(state, IMPORTED)):
+            from .imported import settle
+
+            settle(state)
         place = _prepare(bundle, cache, state)
         image_files.show(os.path.normpath(image) if image and bundle else "", state)
         os.chdir(place.work)

@@ -31,10 +31,14 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Platform:
-    """What the root of an image depends on: the processor, as uname(1) names it, and the kernel's version."""
+    """What the view of an app depends on: the processor, as uname(1) names it, and the kernel's version.
+
+    ``data``: whether the machine has nothing at ``/data``, or an empty folder.
+    """
 
     architecture: str = "x86_64"
     kernel: tuple[int, int] = (6, 12)
+    data: bool = False
 
 
 class Place(Enum):
@@ -54,7 +58,8 @@ class RootFact:
     newer); "" if there is none. ``workdir`` and ``volumes``: as in an OCI image's config; ``volumes`` also has the
     folders that belong to the image's user. The app can write to these. ``entrypoint``, ``cmd``: the image's own
     program. ``digests``: each container image that it is made from, and the manifest that this name was then.
-    ``musl``: whether its programs are musl's, and none are glibc's.
+    ``musl``: whether its programs are musl's, and none are glibc's. ``data``: whether it has nothing at ``/data``, or
+    an empty folder.
     """
 
     layers: tuple[str, ...]
@@ -65,6 +70,7 @@ class RootFact:
     cmd: tuple[str, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()
     musl: bool = False
+    data: bool = False
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> RootFact:

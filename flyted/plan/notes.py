@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from flyted.contract.app import DEFAULT_MEMORY_BYTES, AppSpec
 from flyted.contract.quantity import human_bytes
+from flyted.contract.volumes import RO
 from flyted.plan import arguments
 from flyted.plan.disk import NOT_LIMITED
 from flyted.plan.engines.base import Engine
@@ -34,6 +35,8 @@ def notes(spec: AppSpec, machine: Capacity, sites: Sequence[Site] = (), gpus: in
         yield NOT_LIMITED
     for name, folder in spec.models:
         yield f"model {name} is read from {folder}"
+    for use in spec.volumes:
+        yield f"volume {use.name} is {use.folder}, at {use.path}" + (", read-only" if use.mode == RO else "")
     shape = shape_of(spec)
     if shape is not None and spec.engine_sleep:
         yield from _of_sleep(spec, shape.engine)

@@ -103,6 +103,8 @@ def _cause(result: str, exited: re.Match[str] | None, start_timeout_s: float, *,
     code, status, name = exited.groups()
     if code != "exited":
         return f"it was terminated by signal {name}"
+    if status == "216":
+        return "a group that it needs does not exist on this machine (of its volume: flytectl volume ls)"
     if status == "243":
         return "its secrets could not be passed to it (see journalctl -u flyted)"
     if status == str(EX_CONFIG) and not started:

@@ -13,11 +13,11 @@ distribution. A copy of these programs alone would take 54 MB for each version, 
 see anyway.
 
 The root is read-only, like the machine's root for other apps. Each ``VOLUME`` is a folder in memory, which ``launch``
-fills from the image at each start, as a container is filled; ``/run`` is in memory too. So are the folders that
-belong to the image's USER (``plan/images/own_folders.py``): found when the image is built, recorded with it, and
-named by ``serve``. An app's data is in ``$HOME``, as always. Programs that need to become another user (``gosu``,
-``chown``) are refused at the deploy, and so is a script of the image that runs one whatever it is called with, and
-never asks who it is (``plan/images/root_script.py``).
+fills from the image at each start, as a container is filled; ``/run`` is in memory too. So are the folders that belong
+to the image's USER (``plan/images/own_folders.py``): found when the image is built, recorded with it, and named by
+``serve``. An app's data is in ``$HOME`` and ``/data``, as always (``plan/data_folder.py``). Programs that need to
+become another user (``gosu``, ``chown``) are refused at the deploy, and so is a script of the image that runs one
+whatever it is called with, and never asks who it is (``plan/images/root_script.py``).
 
 An app has no user ids of its own, id-mapped into its image (systemd 257), with which ``chown`` and ``gosu`` would
 work. To be root of a user namespace opens the parts of the kernel that apps are kept from (mounts, netfilter, more
@@ -39,6 +39,7 @@ from flyted.contract.app import AppSpec
 from flyted.contract.fserve import split
 from flyted.contract.names import Replica
 from flyted.launch import words
+from flyted.plan.data_folder import in_memory
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.gpus import driver
 from flyted.plan.images import root_mount
@@ -69,7 +70,7 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
     if spec.gpu_count:
         binds += driver.binds()
     binds += [(source, home, False, 0) for source, home in root_mount.home_binds(replica)]
-    if root.volumes:
+    if in_memory(root):
         binds.append((root_mount.path(replica), words.IMAGE, False, 0))
     size = f"mode=1777,size={spec.memory_bytes}"
     # programs that expect a root of their own keep a PID file or a socket in /run
@@ -80,7 +81,7 @@ def in_root(service: dict[str, Any], spec: AppSpec, replica: Replica, root: Root
         "RootDirectory": root_mount.path(replica),
         "MountAPIVFS": True,
         "BindReadOnlyPaths": [*service["BindReadOnlyPaths"], *binds],
-        "TemporaryFileSystem": [*empty, *((volume, size) for volume in root.volumes)],
+        "TemporaryFileSystem": [*empty, *((volume, size) for volume in in_memory(root))],
         # images have programs and code in /root: it is bound over the empty folder
         "ProtectHome": "tmpfs",
         **needs(replica),
@@ -106,5 +107,5 @@ def launch_options(root: RootFact) -> Iterator[str]:
     """Yield launch's options for what an image's config says."""
     if root.workdir:
         yield from (words.WORKDIR, words.quote(root.workdir))
-    for volume in root.volumes:
+    for volume in in_memory(root):
         yield from (words.VOLUME, words.quote(volume))

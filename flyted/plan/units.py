@@ -24,7 +24,7 @@ from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
 from flyted.contract.names import EGRESS_UNIT, Replica, network_of, set_by_systemd, state_name, user_of
 from flyted.launch import words
 from flyted.layers.words import PATH
-from flyted.plan import command, knative, parameter_mounts, rooted
+from flyted.plan import command, data_folder, knative, parameter_mounts, rooted, volumes
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.gpus import driver
@@ -150,12 +150,12 @@ def app_units(
             service["BindReadOnlyPaths"] = [
                 *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
             ]  # fmt: skip
-    names = [*credentials, *([GPU] if spec.gpu_count else [])]
-    asked = [(name, layout.credentials) for name in names]
+    asked = [(name, layout.credentials) for name in [*credentials, *([GPU] if spec.gpu_count else [])]]
+    service = volumes.view(service | data_folder.view(replica, root, platform), spec, rooted=root is not None)
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
     socket, options = _socket(spec, replica, layout), [*_launch_options(spec, engine, credentials, layout)]
     service, socket, mounts = parameter_mounts.pair(service, socket, spec, replica, rooted=root is not None)
-    if root is not None:
+    if (root := volumes.uncovered(root, spec)) is not None:
         root = parameter_mounts.with_volumes(root, spec)
         mounts = {root_mount.unit(replica): root_mount.properties(replica, root.layers, platform.kernel)}
         environment = driver.environment(spec, environment)
@@ -244,6 +244,7 @@ def _launch_options(
                 yield from (words.SECRET, f"{name}={words.ENV}:{also[use.env]}")
     if spec.gpu_count:
         yield from (words.GPU, GPU)
+    yield from volumes.options(spec)
     yield from command.options(engine.command if engine else spec.command)
 
 

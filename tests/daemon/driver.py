@@ -36,12 +36,14 @@ from flyted.daemon.loop import Loop, Pass
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
+from flyted.daemon.volumes import VolumeVerbs
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.issued import IssuedTable
 from flyted.host.models import Models
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
 from flyted.host.tokens import Tokens
+from flyted.host.volumes import Volumes
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.state import Listen
 from flyted.plan.units import Layout
@@ -96,7 +98,8 @@ class Daemon:
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, bundles,
-            inventory, ModelVerbs(Models(store.database)), DeployLocks(),
+            inventory, ModelVerbs(Models(store.database)), VolumeVerbs(Volumes(store.database), store),
+            DeployLocks(),
         )  # fmt: skip
         self.rebuilding = RebuildVerbs(images, deploy, self.unused.soon)
         self.access = Access(tokens, store, ingress_tokens)

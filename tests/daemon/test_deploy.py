@@ -17,7 +17,9 @@ from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.models import ModelVerbs
+from flyted.daemon.volumes import VolumeVerbs
 from flyted.host.models import Models
+from flyted.host.volumes import Volumes
 from tests.daemon.fake import Machine, beside
 from tests.values import spec
 
@@ -37,7 +39,8 @@ class Deploys:
         self.deploy = Deploy(
             machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing,
             machine.images, Bundles(folder, self.store.apps), machine.inventory,
-            ModelVerbs(Models(self.store.database)), DeployLocks(),
+            ModelVerbs(Models(self.store.database)), VolumeVerbs(Volumes(self.store.database), self.store),
+            DeployLocks(),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 

@@ -56,7 +56,8 @@ def test_who_uses_a_secret() -> None:
     ("words", "typed"),
     [
         ("app delete a b", "flytectl app delete --yes a b"),
-        ("app delete a --keep-data -p team", "flytectl app delete --yes --keep-data a --project team"),
+        ("app delete a --data -p team", "flytectl app delete --yes --data a --project team"),
+        ("data rm a b -d staging", "flytectl data rm --yes a b --domain staging"),
         ("delete app a", "flytectl app delete --yes a"),
         ("secret delete K -d production", "flytectl secret delete --yes K --domain production"),
         ("image prune", "flytectl image prune --yes"),

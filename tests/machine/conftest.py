@@ -87,7 +87,7 @@ def two_gpus() -> Iterator[None]:
     yield
     has(TWO)
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", app["name"])
+        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def no_apps_left() -> Iterator[None]:
 
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", app["name"], "-p", app["project"], "-d", app["domain"])
+        alice("flytectl", "app", "delete", "--yes", "--data", app["name"], "-p", app["project"], "-d", app["domain"])
 
 
 @pytest.fixture

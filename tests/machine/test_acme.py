@@ -120,7 +120,7 @@ def test_the_certificate_of_an_app_that_is_gone_is_revoked(root: Path, ports: tu
     """Nobody is shown it any more, and none is ordered in its place."""
     name = f"{SECOND}.{DOMAIN}"
     old = shown(name, ports[0], root)
-    alice("flytectl", "app", "delete", SECOND, "--yes")
+    alice("flytectl", "app", "delete", SECOND, "--yes", "--data")
     assert status(old) == ("Valid", 0)
     sh("flytectl", "domain", "revoke", DOMAIN, name, "--yes")
     within(30, lambda: status(old) == ("Revoked", 1))

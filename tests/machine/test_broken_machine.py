@@ -32,7 +32,7 @@ def test_who_is_not_in_the_group_changes_nothing() -> None:
     """Every verb that mallory tries: refused, with the same advice."""
     for words in (
         ["app", "ls"],
-        ["app", "delete", "--yes", "bad"],
+        ["app", "delete", "--yes", "--data", "bad"],
         ["secret", "create", "X", "y"],
         ["secret", "ls"],
         ["ca", "show"],
@@ -154,19 +154,19 @@ def test_a_full_disk_can_be_freed() -> None:
             alice("flytectl", "secret", "delete", "--yes", "LEAVING")
             alice("flytectl", "token", "revoke", "leaving")
             fill(state)
-            alice("flytectl", "app", "delete", "--yes", "leaving")
+            alice("flytectl", "app", "delete", "--yes", "--data", "leaving")
             assert [a["name"] for a in answer("app", "ls")["apps"] if a["name"] == "leaving"] == []
             assert [s["key"] for s in answer("secret", "ls")["secrets"] if s["key"] == "LEAVING"] == []
             assert [t["name"] for t in answer("token", "ls")["tokens"] if t["name"] == "leaving"] == []
             assert curl(url)[0] == 421
-        alice("flytectl", "app", "delete", "--yes", "leaving")  # of the disk that was there before
+        alice("flytectl", "app", "delete", "--yes", "--data", "leaving")  # of the disk that was there before
         alice("flytectl", "token", "revoke", "leaving")
 
 
 def test_a_full_disk_keeps_the_old_value() -> None:
     """No room: the error says so, and the secret is the one from before."""
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", app["name"])
+        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
     with secret("KEPT", "before"), small_disk() as state:
         before = answer("secret", "ls", "--all")
         fill(state)

@@ -55,7 +55,7 @@ def leaf() -> Iterator[Path]:
     path.chmod(0o644)
     yield path
     path.unlink()
-    alice("flytectl", "app", "delete", "--yes", "browsed")
+    alice("flytectl", "app", "delete", "--yes", "--data", "browsed")
 
 
 def knows(store: Path) -> bool:
@@ -111,7 +111,7 @@ def test_debians_chromium_trusts_the_apps(started: bool) -> None:
     finally:
         alice("rm", "-rf", ".pki", ".local/share/pki", ".config/chromium")
         alice("mv", "pki-made-by-hand", ".pki")
-        alice("flytectl", "app", "delete", "--yes", "browsed")
+        alice("flytectl", "app", "delete", "--yes", "--data", "browsed")
 
 
 def test_every_browser_is_found_and_one_that_never_ran_is_named() -> None:

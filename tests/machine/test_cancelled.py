@@ -34,7 +34,7 @@ env = flyte.app.AppEnvironment(
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     yield
-    by("alice", "flytectl", "app", "delete", "--yes", APP)
+    by("alice", "flytectl", "app", "delete", "--yes", "--data", APP)
 
 
 def units() -> str:
@@ -62,7 +62,7 @@ def test_a_first_start_is_cancelled_by_a_deletion() -> None:
         until(lambda: ".service" in units())
         status, body = curl(f"https://{APP}.apps.localhost")
         assert (status, "starting for the first time" in body) == (503, True)
-        alice("flytectl", "app", "delete", "--yes", APP)
+        alice("flytectl", "app", "delete", "--yes", "--data", APP)
         cancelled(process)
     gone()
     assert curl(f"https://{APP}.apps.localhost")[0] == 421
@@ -91,7 +91,7 @@ def test_a_build_is_cancelled_by_a_deletion() -> None:
     file = give("cancelled.py", BUILDS.replace("{never_built}", str(time.time_ns())))
     before = sorted(IMAGES.glob("[0-9a-f]*"))
     with running("flytectl", "serve", file) as process, held_build():
-        alice("flytectl", "app", "delete", "--yes", APP)
+        alice("flytectl", "app", "delete", "--yes", "--data", APP)
         cancelled(process)
         gone()
         until(lambda: not builds())
@@ -122,7 +122,7 @@ def test_a_deletion_in_the_middle_of_a_start_by_hand() -> None:
     try:
         with running("flytectl", "app", "start", APP) as process:
             until(lambda: "activating" in units())
-            alice("flytectl", "app", "delete", "--yes", APP)
+            alice("flytectl", "app", "delete", "--yes", "--data", APP)
             cancelled(process)
     finally:
         marker.unlink()
@@ -134,7 +134,7 @@ def test_the_next_deploy_is_not_held_up() -> None:
     for round_ in range(4):
         with running("flytectl", "serve", write(APP, at_start=HANGS, version=str(round_))) as process:
             until(lambda: ".service" in units())
-            alice("flytectl", "app", "delete", "--yes", APP)
+            alice("flytectl", "app", "delete", "--yes", "--data", APP)
             cancelled(process)
     url = serve(APP, version="at last")
     assert "at last" in curl(url)[1]
@@ -173,7 +173,7 @@ def test_a_deletion_that_was_given_up_erases_nothing_later() -> None:
     url = serve(APP, at_start=KEEPS)
     curl(f"{url}/keep")
     with in_flight(url, IN_FLIGHT_S) as request:
-        with running("flytectl", "app", "delete", "--yes", APP) as deletion:
+        with running("flytectl", "app", "delete", "--yes", "--data", APP) as deletion:
             until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
             deletion.send_signal(signal.SIGINT)
             said = deletion.communicate(timeout=60)[0]
@@ -188,7 +188,10 @@ def test_who_serves_an_app_calls_its_deletion_off() -> None:
     """In another terminal: the deletion says that it did nothing more."""
     url = serve(APP, at_start=KEEPS)
     curl(f"{url}/keep")
-    with in_flight(url, IN_FLIGHT_S) as request, running("flytectl", "app", "delete", "--yes", APP) as deletion:
+    with (
+        in_flight(url, IN_FLIGHT_S) as request,
+        running("flytectl", "app", "delete", "--yes", "--data", APP) as deletion,
+    ):
         until(lambda: answer("app", "get", APP)["wanted"] == "stopped")
         alice("flytectl", "app", "start", APP)
         said = deletion.communicate(timeout=60)[0]

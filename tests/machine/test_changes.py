@@ -150,7 +150,7 @@ def test_what_comes_through_the_gateway_is_its_tokens_owner() -> None:
 
 def test_who_deletes_is_known_afterwards() -> None:
     """The next app of the name begins its log with it."""
-    subprocess.run(["flytectl", "app", "delete", "--yes", APP], check=True)
+    subprocess.run(["flytectl", "app", "delete", "--yes", "--data", APP], check=True)
     assert last(f"FLYTED_APP={APP}") == f"app delete {APP}: done, by root (uid 0)"
     serve("who.py")
     said = [line for line in alice("flytectl", "logs", APP, "-n", "500").stdout.splitlines() if " flyted: " in line]

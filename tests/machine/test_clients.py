@@ -79,7 +79,7 @@ def url() -> Iterator[str]:
             yield found
     finally:
         sh("ip", "netns", "del", "visitor")
-        alice("flytectl", "app", "delete", "--yes", "clients-app")
+        alice("flytectl", "app", "delete", "--yes", "--data", "clients-app")
 
 
 def visit(url: str, mode: str, number: int, source: str = VISITOR) -> list[int]:

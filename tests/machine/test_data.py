@@ -172,20 +172,21 @@ def test_what_an_app_keeps_is_shown_and_deleted_when_asked_for() -> None:
     assert data["bytes"] >= 5 * 8192
     assert f", {STATE}" in alice("flytectl", "app", "get", APP).stdout
     assert f"flytectl app delete --yes {APP}" in refused("flytectl", "app", "delete", APP, status=2)
-    said = asked("n", f"flytectl app delete {APP}")
+    said = asked("n", f"flytectl app delete --data {APP}")
     assert f"files, {STATE}" in said
     assert "1 revision" in said
     assert "nothing was deleted" in said
     assert set(written(url).values()) == {2}
-    assert "deleted; its data is kept" in asked("y", f"flytectl app delete --keep-data {APP}")
+    assert "deleted; its data is kept" in asked("y", f"flytectl app delete {APP}")
     assert curl(url)[0] == 421
     assert (STATE / "work" / "notes.db").is_file()
     assert set(written(serve("2")).values()) == {3}
-    alice("flytectl", "app", "delete", "--yes", "--keep-data", APP)
-    said = asked("y", f"flytectl app delete {APP}")
+    alice("flytectl", "app", "delete", "--yes", APP)
+    assert "its data is kept: flytectl data ls" in refused("flytectl", "app", "delete", "--yes", APP, status=4)
+    said = asked("y", f"flytectl app delete --data {APP}")
     assert "left from a deleted app" in said
     assert not STATE.exists()
-    refused("flytectl", "app", "delete", "--yes", APP, status=4)
+    refused("flytectl", "app", "delete", "--yes", "--data", APP, status=4)
 
 
 def test_data_that_cannot_be_deleted_is_told_and_stays_the_apps() -> None:
@@ -195,13 +196,13 @@ def test_data_that_cannot_be_deleted_is_told_and_stays_the_apps() -> None:
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount], check=True)
     try:
-        said = refused("flytectl", "app", "delete", "--yes", APP, status=9)
+        said = refused("flytectl", "app", "delete", "--yes", "--data", APP, status=9)
         assert f"not all of its data could be deleted: {STATE}\n" in said
         assert f"flyted-erase-{APP}.service" in said
         assert answer("app", "get", APP)["state"] == "stopped"
     finally:
         subprocess.run(["umount", mount], check=True)
-    alice("flytectl", "app", "delete", "--yes", APP)
+    alice("flytectl", "app", "delete", "--yes", "--data", APP)
     assert not STATE.exists()
 
 

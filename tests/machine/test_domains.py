@@ -37,7 +37,7 @@ def app() -> Iterator[str]:
     finally:
         for each in answer("domain", "ls")["domains"]:
             sh("flytectl", "domain", "rm", each["domain"], "--yes")
-        alice("flytectl", "app", "delete", "--yes", APP)
+        alice("flytectl", "app", "delete", "--yes", "--data", APP)
 
 
 @functools.cache  # it is asked for while flyted is stopped, too

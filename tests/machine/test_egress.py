@@ -42,7 +42,7 @@ env = FastAPIAppEnvironment(
 def _served_file() -> Iterator[None]:
     give("egress.py", SOURCE)
     yield
-    alice("flytectl", "app", "delete", "--yes", APP)
+    alice("flytectl", "app", "delete", "--yes", "--data", APP)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def _secret() -> Iterator[None]:
     alice("flytectl", "secret", "create", "SLEEPY_KEY", "-", "--replace", typed=KEY)
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", app["name"])
+        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
     forget_secrets("SLEEPY_KEY")
     shutil.rmtree("/home/alice/vllm", ignore_errors=True)
 

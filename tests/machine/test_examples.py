@@ -19,7 +19,7 @@ def hello() -> Iterator[str]:
     """The smallest example, copied by alice and served as it is; its URL."""
     alice("cp", str(INSTALLED / "hello.py"), ".")
     yield serve("hello.py")
-    alice("flytectl", "app", "delete", "--yes", "hello")
+    alice("flytectl", "app", "delete", "--yes", "--data", "hello")
 
 
 def test_the_package_has_the_examples_of_the_project() -> None:

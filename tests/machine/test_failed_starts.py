@@ -59,7 +59,7 @@ app.router.lifespan_context = for_ever
 @pytest.fixture(scope="module", autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
-    by("alice", "flytectl", "app", "delete", "--yes", APP)  # may not be there: a part of the tests ran
+    by("alice", "flytectl", "app", "delete", "--yes", "--data", APP)  # may not be there: a part of the tests ran
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +121,14 @@ def test_a_start_that_prints_without_end_still_says_why() -> None:
     lines = alice("flytectl", "logs", FIRST, "-n", "200").stdout
     assert re.search(r"flyted: \d{5,6} lines of output were dropped", lines)
     assert "loading shard 149999" in lines
-    alice("flytectl", "app", "delete", "--yes", FIRST)
+    alice("flytectl", "app", "delete", "--yes", "--data", FIRST)
 
 
 def test_the_exception_of_a_start_up_is_the_reason_and_not_that_it_failed() -> None:
     """uvicorn's last line says only that."""
     shown = fails(FIRST, LIFESPAN, "no model")
     assert "during its start: RuntimeError: no model at /srv/m" in shown
-    alice("flytectl", "app", "delete", "--yes", FIRST)
+    alice("flytectl", "app", "delete", "--yes", "--data", FIRST)
 
 
 def test_a_crash_after_the_start_is_told_as_one() -> None:
@@ -138,7 +138,7 @@ def test_a_crash_after_the_start_is_told_as_one() -> None:
     until(lambda: answer("app", "get", FIRST)["reason"] != "")
     reason = answer("app", "get", FIRST)["reason"]
     assert reason == "its last run exited with status 7; the next request starts it again"
-    alice("flytectl", "app", "delete", "--yes", FIRST)
+    alice("flytectl", "app", "delete", "--yes", "--data", FIRST)
 
 
 def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
@@ -154,7 +154,7 @@ def test_a_secret_that_is_gone_at_a_wake_is_named() -> None:
     assert "flytectl secret create START_KEY" in reason
     alice("flytectl", "secret", "create", "START_KEY", "-", typed="a-value-of-some-length")
     until(lambda: curl(url)[0] == 404, 60)  # the app has no page at /: it answers
-    alice("flytectl", "app", "delete", "--yes", "start-keyed")
+    alice("flytectl", "app", "delete", "--yes", "--data", "start-keyed")
     alice("flytectl", "secret", "delete", "--yes", "START_KEY")
 
 
@@ -171,7 +171,7 @@ def test_a_first_revision_that_never_gets_ready(impatient: int) -> None:
     assert f"it was not ready within {impatient} s" in fails(FIRST, NEVER_UP, "last words")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
-    alice("flytectl", "app", "delete", "--yes", FIRST)
+    alice("flytectl", "app", "delete", "--yes", "--data", FIRST)
 
 
 def test_a_first_revision_that_dies() -> None:
@@ -179,4 +179,4 @@ def test_a_first_revision_that_dies() -> None:
     fails(FIRST, RAISES, "cannot go on")
     app = answer("app", "get", FIRST)
     assert (app["state"], app["units"]) == ("failed", [])
-    alice("flytectl", "app", "delete", "--yes", FIRST)
+    alice("flytectl", "app", "delete", "--yes", "--data", FIRST)

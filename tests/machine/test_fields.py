@@ -202,7 +202,7 @@ def test_variables_of_a_serve_reach_the_app(desk: Desk) -> None:
     app = answer("app", "get", "field-given", "-p", "field-p2")
     seen = json.loads(curl(app["url"])[1])
     assert [seen[name] for name in ("OWN", "MORE", "LOG_LEVEL")] == ["file", "2", "10"]
-    alice("flytectl", "app", "delete", "--yes", "field-given", "-p", "field-p2")
+    alice("flytectl", "app", "delete", "--yes", "--data", "field-given", "-p", "field-p2")
 
 
 def test_a_script_after_the_command_changes_nothing(desk: Desk) -> None:

@@ -36,7 +36,7 @@ def _prepared() -> Iterator[None]:
     assert done.returncode in {0, *ABORTED}, done.stderr
     yield
     for name in ("stock-words", "stock-slow", "stock-digest"):
-        by("alice", "flytectl", "app", "delete", "--yes", name)
+        by("alice", "flytectl", "app", "delete", "--yes", "--data", name)
 
 
 def write(name: str, command: str) -> str:
@@ -111,7 +111,7 @@ def test_an_image_has_a_digest_as_long_as_it_is_there() -> None:
     flyte("deploy", file, "env")
     assert answer("app", "get", "stock-digest")["image"]["hash"] == digest
     assert re.sub(r"\s", "", flyte("get", "app", "stock-digest").stdout).count(f"@flyted:{digest}") == 1
-    alice("flytectl", "app", "delete", "--yes", "stock-digest")
+    alice("flytectl", "app", "delete", "--yes", "--data", "stock-digest")
     Path("/var/lib/flyted/roots", f"{digest}.json").unlink()
     assert digest_of("build", file, "Build completed in") == digest
     flyte("deploy", file, "env")

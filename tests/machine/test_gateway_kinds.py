@@ -50,7 +50,7 @@ def _prepared() -> None:
 def _nothing_left() -> Iterator[None]:
     yield
     for name in ("stock-function", "stock-port", "stock-gpu"):
-        by("alice", "flytectl", "app", "delete", "--yes", name)
+        by("alice", "flytectl", "app", "delete", "--yes", "--data", name)
 
 
 def stocked(*files: str) -> str:
@@ -146,4 +146,4 @@ def test_an_app_with_a_gpu() -> None:
         said = refused("deploy", stocked(gpus.write("stock-gpu", '"H100:2"')), "env")
         assert "needs 2 × H100; this machine has none: 2 × NVIDIA L40S (45.0 GiB)" in said
         assert json.loads(asked("stock-gpu"))["cuda"] == seen
-        alice("flytectl", "app", "delete", "--yes", "stock-gpu")
+        alice("flytectl", "app", "delete", "--yes", "--data", "stock-gpu")

@@ -139,7 +139,7 @@ def test_a_rebuild_makes_the_image_anew_and_no_request_fails() -> None:
     assert new["layers"][-1]["source"] == old["layers"][-1]["source"]
     served("aged", AGES)
     assert (got("aged"), revision("aged")) == (second, number + 1)
-    alice("flytectl", "app", "delete", "--yes", "verbs-same")
+    alice("flytectl", "app", "delete", "--yes", "--data", "verbs-same")
     assert "app verbs-aged, verbs-same" in last("FLYTED_VERB=image.rebuild")
 
 
@@ -221,5 +221,5 @@ def test_a_prune_beside_deploys_breaks_none() -> None:
             served("page", f'"{NAME}:page"')
             assert got("aged")
             assert got("page") == "one"
-            alice("flytectl", "app", "delete", "--yes", "verbs-aged", "verbs-page")
+            alice("flytectl", "app", "delete", "--yes", "--data", "verbs-aged", "verbs-page")
     until(lambda: sh("systemctl", "list-units", "--no-legend", "flyted-*-removal.service") == "")

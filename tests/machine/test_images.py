@@ -202,7 +202,7 @@ def test_an_image_that_no_app_needs_goes_a_week_later() -> None:
     serve(app("images-gone", "iniconfig==2.1.0"))
     serve(app("images-kept"))
     gone, kept = image_of("images-gone")["hash"], image_of("images-kept")["hash"]
-    alice("flytectl", "app", "delete", "--yes", "images-gone")
+    alice("flytectl", "app", "delete", "--yes", "--data", "images-gone")
     until(lambda: gone in json.loads(NOTES.read_text()))
     assert kept not in json.loads(NOTES.read_text())
     assert (IMAGES / gone / "image.json").exists()
@@ -272,7 +272,7 @@ def test_an_existing_environment_is_used() -> None:
         assert image_of("images-env")["path"] == str(python)
         assert f"environment {python}, as given" in alice("flytectl", "app", "get", "images-env").stdout
     finally:
-        alice("flytectl", "app", "delete", "--yes", "images-env")
+        alice("flytectl", "app", "delete", "--yes", "--data", "images-env")
         shutil.rmtree(python)
 
 

@@ -122,7 +122,7 @@ def test_a_field_behind_the_body_is_no_header() -> None:
         "x-forwarded-host",
         "x-forwarded-proto",
     ]
-    alice("flytectl", "app", "delete", "--yes", "trailing")
+    alice("flytectl", "app", "delete", "--yes", "--data", "trailing")
 
 
 def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:
@@ -141,7 +141,7 @@ def test_apps_that_come_and_go_drop_no_connection_of_others() -> None:
     results = asyncio.run(both())
     assert set(results) == {"200"}, results
     for name in ("steady", "coming"):
-        alice("flytectl", "app", "delete", "--yes", name)
+        alice("flytectl", "app", "delete", "--yes", "--data", name)
 
 
 def test_a_killed_haproxy_comes_back_with_the_same_apps() -> None:
@@ -158,7 +158,7 @@ def test_a_killed_haproxy_comes_back_with_the_same_apps() -> None:
     unknown = sh("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", f"no-{host}:{port}:127.0.0.1",
                  f"https://no-{host}:{port}/")  # fmt: skip
     assert unknown == "421"
-    alice("flytectl", "app", "delete", "--yes", "steady")
+    alice("flytectl", "app", "delete", "--yes", "--data", "steady")
 
 
 def test_a_restart_loses_no_request() -> None:
@@ -172,7 +172,7 @@ def test_a_restart_loses_no_request() -> None:
 
     results = asyncio.run(Load(url).during(5, restart()))
     assert set(results) == {"200"}, results
-    alice("flytectl", "app", "delete", "--yes", "steady")
+    alice("flytectl", "app", "delete", "--yes", "--data", "steady")
 
 
 def test_a_kill_refuses_no_connection() -> None:
@@ -191,7 +191,7 @@ def test_a_kill_refuses_no_connection() -> None:
             assert victims.stop == 1 or set(answers) == {"200"}, (victims, answers)
 
     asyncio.run(kill())
-    alice("flytectl", "app", "delete", "--yes", "steady")
+    alice("flytectl", "app", "delete", "--yes", "--data", "steady")
 
 
 def test_other_ports_take_a_restart_of_the_daemon() -> None:
@@ -204,7 +204,7 @@ def test_other_ports_take_a_restart_of_the_daemon() -> None:
         assert sh("systemctl", "show", "-P", "Listen", SOCKET).count("Stream") == 3
     assert answer("app", "get", "steady")["url"] == url
     assert curl(url)[0] == 200
-    alice("flytectl", "app", "delete", "--yes", "steady")
+    alice("flytectl", "app", "delete", "--yes", "--data", "steady")
 
 
 def test_listeners_that_somebody_stopped_come_back() -> None:
@@ -215,7 +215,7 @@ def test_listeners_that_somebody_stopped_come_back() -> None:
     subprocess.run(["systemctl", "restart", UNIT], check=False, capture_output=True)  # may fail once
     until(lambda: sh("systemctl", "show", "-P", "ActiveState", UNIT) == "active")
     assert curl(url)[0] == 200
-    alice("flytectl", "app", "delete", "--yes", "steady")
+    alice("flytectl", "app", "delete", "--yes", "--data", "steady")
 
 
 def test_a_restart_of_the_daemon_leaves_it_alone() -> None:

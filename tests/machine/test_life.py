@@ -148,7 +148,7 @@ def test_a_followed_log_goes_on_with_the_next_revision() -> None:
         for version in (2, 3):
             serve("life-followed", at_start=said.format(version))
             until(lambda words=f"{run}{version}\n": any(line.endswith(words) for line in seen))  # type: ignore[misc]
-        alice("flytectl", "app", "delete", "--yes", "life-followed")
+        alice("flytectl", "app", "delete", "--yes", "--data", "life-followed")
         assert following.wait(60) == 0
     found = [line.split(run)[1].strip() for line in seen if run in line]
     assert found == ["1", "2", "3"]
@@ -293,7 +293,7 @@ def test_stop_finishes_what_runs_and_nothing_wakes_it() -> None:
 def test_delete_leaves_nothing() -> None:
     """Units, state, cache, bundle, route."""
     url = serve("life-gone")
-    alice("flytectl", "app", "delete", "--yes", "life-gone")
+    alice("flytectl", "app", "delete", "--yes", "--data", "life-gone")
     assert curl(url)[0] == 421
     assert systemctl("list-units", "--all", "--plain", "--no-legend", "flyted-app-life-gone-*") == ""
     left = subprocess.run(

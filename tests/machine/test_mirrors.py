@@ -129,7 +129,9 @@ def test_flytes_own_base_of_a_mirror(hub: Hub, layers: list[tuple[bytes, str]]) 
         tag = re.search(rf"{BASE}:(py{PYTHON[0]}\.{PYTHON[1]}-v[0-9.]+\w*)", asked.stdout + asked.stderr)
         assert tag is not None, asked.stdout + asked.stderr
         push(hub, tag[1], layers)
-        by("alice", "flytectl", "app", "delete", "--yes", "mirrored-tag")  # there if a Debian with this Python was had
+        by(
+            "alice", "flytectl", "app", "delete", "--yes", "--data", "mirrored-tag"
+        )  # there if a Debian with this Python was had
         done = served("tag", image(PYTHON[:2]))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "in its place" not in done.stdout + done.stderr

@@ -33,7 +33,7 @@ threading.Thread(target=cling, daemon=True).start()
 def _nothing_left() -> Iterator[None]:
     yield
     for name in (APP, HOLDER, NEXT):
-        by("alice", "flytectl", "app", "delete", "--yes", name)
+        by("alice", "flytectl", "app", "delete", "--yes", "--data", name)
 
 
 def active(name: str = APP) -> str:
@@ -53,7 +53,7 @@ def test_it_is_killed_by_whichever_daemon_is_there() -> None:
     until(lambda: active() == "failed", 120)
     assert curl(url)[0] == 200
     began = time.monotonic()
-    alice("flytectl", "app", "delete", "--yes", APP)
+    alice("flytectl", "app", "delete", "--yes", "--data", APP)
     assert 20 < time.monotonic() - began < 100, "systemd's own limit is 30 s, and it was put off"
     assert active() == "inactive"
 
@@ -76,4 +76,4 @@ def test_its_gpu_comes_back_when_it_is_killed() -> None:
         assert not Path(f"/proc/{pid}").exists()
         assert list(gpus.holders(L40S)) == [NEXT]
         for name in (HOLDER, NEXT):
-            alice("flytectl", "app", "delete", "--yes", name)
+            alice("flytectl", "app", "delete", "--yes", "--data", name)

@@ -126,7 +126,7 @@ def test_other_apps_and_users_cannot_read_it(url: str) -> None:
 
 def test_deleting_app_and_secret_leaves_nothing(url: str) -> None:
     """The end of the story."""
-    alice("flytectl", "app", "delete", "--yes", "canary")
+    alice("flytectl", "app", "delete", "--yes", "--data", "canary")
     alice("flytectl", "secret", "delete", "--yes", "CANARY")
     assert url
     assert found() == []

@@ -61,7 +61,7 @@ def test_ten_programs_have_the_same_port_at_once() -> None:
     app = answer("app", "get", TEN[0])
     assert app["port"] == 8080
     for name in TEN[1:]:
-        alice("flytectl", "app", "delete", "--yes", name)
+        alice("flytectl", "app", "delete", "--yes", "--data", name)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
@@ -218,7 +218,7 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
         words = "nothing listens on port 8080, but the program does on 9000"
         until(lambda: any(line.startswith("note: ") and words in line for line in said))
         assert words in alice("flytectl", "logs", "port-else").stdout
-    alice("flytectl", "app", "delete", "--yes", "port-else")
+    alice("flytectl", "app", "delete", "--yes", "--data", "port-else")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -249,7 +249,7 @@ def test_a_port_below_1024_is_as_good_as_any() -> None:
     assert curl(url)[0] == 200
     alice("flytectl", "app", "sleep", "port-low")
     assert curl(url)[0] == 200
-    alice("flytectl", "app", "delete", "--yes", "port-low")
+    alice("flytectl", "app", "delete", "--yes", "--data", "port-low")
     assert "80" in refused("flytectl", "serve", "--no-egress", write("port-bad", port_server(), port=80), status=2)
 
 
@@ -316,7 +316,7 @@ def test_a_deleted_app_leaves_no_network() -> None:
     """Neither its own, nor, with the last of them, egress."""
     for app in answer("app", "ls")["apps"]:
         if app["port"]:
-            alice("flytectl", "app", "delete", "--yes", app["name"])
+            alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
     left = [
         "systemctl",
         "list-units",

@@ -83,7 +83,7 @@ def _internet() -> Iterator[None]:
         sh("ip netns del internet; ip link del host0 2>/dev/null || true")
         for app in answer("app", "ls")["apps"]:
             if app["name"].startswith("net-"):
-                alice("flytectl", "app", "delete", "--yes", app["name"])
+                alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ env = FastAPIAppEnvironment(
 def _gone() -> Iterator[None]:
     yield
     for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", app["name"])
+        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
 
 
 @pytest.mark.parametrize("more", ["", '.with_commands(["true"])'], ids=["environment", "root"])

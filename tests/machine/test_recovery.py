@@ -38,7 +38,7 @@ def url() -> Iterator[str]:
     alice("flytectl", "secret", "create", "KEPT", "-", "--replace", typed="value")
     yield served
     by("alice", "flytectl", "secret", "delete", "--yes", "KEPT")
-    by("alice", "flytectl", "app", "delete", "--yes", APP)
+    by("alice", "flytectl", "app", "delete", "--yes", "--data", APP)
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def unmounted(replica: Replica) -> bool:
 
 def gone(replica: Replica) -> None:
     """A deleted app leaves no mount and no folder."""
-    alice("flytectl", "app", "delete", "--yes", replica.app_id)
+    alice("flytectl", "app", "delete", "--yes", "--data", replica.app_id)
     until(lambda: unmounted(replica))
 
 

@@ -68,7 +68,7 @@ def url() -> Iterator[str]:
     """An app that says its secret; its URL."""
     store("ROTATED", VALUE)
     yield serve(give("rotating/app.py", APP))
-    alice("flytectl", "app", "delete", "--yes", "rotating")
+    alice("flytectl", "app", "delete", "--yes", "--data", "rotating")
     alice("flytectl", "secret", "delete", "--yes", "ROTATED")
 
 

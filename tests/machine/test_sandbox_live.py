@@ -119,7 +119,7 @@ def attempts() -> Iterator[dict[str, object]]:
     url = serve("probe.py")
     yield {"url": url, **json.loads(curl(f"{url}/try")[1])}
     for name in ("probe", "other"):
-        alice("flytectl", "app", "delete", "--yes", name)
+        alice("flytectl", "app", "delete", "--yes", "--data", name)
 
 
 def exposure(unit: str) -> float:

@@ -74,7 +74,7 @@ def test_whatever_listens_is_served_and_not_on_the_machine(text: str) -> None:
     alice("flytectl", "app", "sleep", "server-any")
     assert state("server-any") == "sleeping"
     assert curl(url) == (200, "1")
-    alice("flytectl", "app", "delete", "--yes", "server-any")
+    alice("flytectl", "app", "delete", "--yes", "--data", "server-any")
 
 
 def test_a_sleep_and_a_redeploy_under_load_lose_nothing() -> None:
@@ -110,7 +110,7 @@ def test_a_server_on_another_port_is_told_at_once() -> None:
     with running("flytectl", "serve", write(ELSEWHERE, "server-else")) as serving:
         seen = lines_of(serving)
         until(lambda: any("but the program does on 9000: is port= of the app right?" in line for line in seen))
-    by("alice", "flytectl", "app", "delete", "--yes", "server-else")
+    by("alice", "flytectl", "app", "delete", "--yes", "--data", "server-else")
 
 
 def test_a_start_has_the_time_that_it_was_given() -> None:

@@ -49,7 +49,7 @@ def file(body: str = SEVERAL, *, breaks: str = "") -> str:
 def _none_left() -> Iterator[None]:
     yield
     for app in present():
-        alice("flytectl", "app", "delete", "--yes", app)
+        alice("flytectl", "app", "delete", "--yes", "--data", app)
 
 
 def present() -> list[str]:

@@ -60,7 +60,7 @@ class Connection:
                 request = wire.parse_request(wire.decode(await self._exactly(size)))
                 self._hold(request.bulk)
                 bulk = await self._exactly(request.bulk)
-                self._check_descriptors(len(request.bundles))
+                self._check_descriptors(request)
         except TimeoutError as error:
             raise ProtocolMismatch(f"no complete request within {REQUEST_TIME_S:.0f} s") from error
         finally:
@@ -116,10 +116,11 @@ class Connection:
         self._fds.clear()
         self._conn.close()
 
-    def _check_descriptors(self, named: int) -> None:
-        if len(self._fds) != named:
+    def _check_descriptors(self, request: wire.Request) -> None:
+        named = len(request.bundles)
+        if len(self._fds) != named + request.files:
             raise InvalidInput(
-                f"the request names {named} bundles, but carries {len(self._fds)} file descriptors",
+                f"the request names {named + request.files} bundles, but carries {len(self._fds)} file descriptors",
                 hint="install flytectl and flyted of the same version",
             )
 

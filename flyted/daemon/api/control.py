@@ -118,9 +118,9 @@ class Control:
         verb = self._verb(request)
         with recorded(self._record, request.verb, verb, actor) as about:
             _check_right(request.verb, verb, actor)
-            args, bundles = verb.check(request.args), dict(zip(request.bundles, connection.fds, strict=True))
+            args, bundles = verb.check(request.args), dict(zip(request.bundles, connection.fds, strict=False))
             call = Call(
-                actor, args, bulk, bundles,
+                actor, args, bulk, bundles, file=connection.fds[-1] if request.files else None,
                 emit=lambda event: connection.post({"event": event}),
                 send=lambda event: connection.send({"event": event}),
                 about=about, gone=connection.gone,

@@ -73,7 +73,8 @@ class About:
 class Call:
     """One checked request, for its handler.
 
-    ``bundles``: SHA-256 → descriptor of what is said to be that file, closed when the handler has returned.
+    ``bundles``: SHA-256 → descriptor of what is said to be that file, closed when the handler has returned. ``file``:
+    a descriptor that the verb reads or writes, likewise; whatever the client has opened.
     ``emit``: has an event sent in its turn; neither a client that left nor one that reads slowly stops the work.
     ``send``: sends an event, and returns when the client has read it. Raises :class:`ClientGone`. ``gone()``: returns
     when the client has left.
@@ -87,6 +88,7 @@ class Call:
     about: About = field(default_factory=About)
     gone: Callable[[], Awaitable[object]] = _never
     send: Emit = _nobody
+    file: int | None = None
 
     async def while_there(self, work: Awaitable[_T], /) -> _T:
         """Return what the work returns. If the client leaves first, end it and raise :class:`ClientGone`."""
@@ -119,9 +121,10 @@ Handler = Callable[[Call], Awaitable[Answer]]
 class Verb:
     """One row of the verb table. ``args``: name → type; all are required, nothing else is taken.
 
-    ``bulk``: bytes follow the request. ``bundles``: files come with it. ``until_gone``: the verb ends when its client
-    leaves. ``changes``: each call leaves an entry in the journal (changes.py). ``sockets``: the sockets that take it.
-    ``anonymous``: the api socket takes it without a token.
+    ``bulk``: bytes follow the request. ``bundles``: files come with it. ``file``: one file does, to be read or
+    written. ``until_gone``: the verb ends when its client leaves. ``changes``: each call leaves an entry in the
+    journal (changes.py). ``sockets``: the sockets that take it. ``anonymous``: the api socket takes it without a
+    token.
     """
 
     right: Right
@@ -129,6 +132,7 @@ class Verb:
     handler: Handler
     bulk: bool = False
     bundles: bool = False
+    file: bool = False
     until_gone: bool = False
     changes: bool = False
     sockets: frozenset[Socket] = frozenset(Socket)
@@ -136,7 +140,9 @@ class Verb:
 
     def check(self, args: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments. Raises :class:`InvalidInput`, which names the wrong one."""
-        wanted = {**self.args, **({"bulk": int} if self.bulk else {}), **({"bundles": list} if self.bundles else {})}
+        brought: dict[str, type] = {"bulk": int} if self.bulk else {}
+        brought |= {"bundles": list} if self.bundles else {}
+        wanted = {**self.args, **brought, **({"files": int} if self.file else {})}
         for name in sorted(set(args) ^ set(wanted)):
             known = "is missing" if name in wanted else "is not known"
             raise InvalidInput(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flyted.contract.answers.apps import AppFolder, Kept
 from flyted.contract.errors import HostFailure, NotFound
+from flyted.contract.names import AppKey
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
@@ -23,6 +25,16 @@ _FRESH_S = 10.0  # for so long an answer is used again, since each new one start
 _MOST = 4096  # bytes of the counting unit's answer
 
 
+def _nobody(_app_id: str, _found: AppFolder) -> None:
+    """Hear of a size, and do nothing."""
+
+
+def kept_key(store: Store, key: AppKey) -> AppKey:
+    """Return the key with the id that its app has, or had when it was deleted while its data was kept."""
+    found = store.find(key) or store.kept_data.find(key)
+    return found.key if found else key
+
+
 @dataclass
 class AppData:
     """The handler of ``app.data``. Sizes are counted on request only."""
@@ -31,6 +43,8 @@ class AppData:
     store: Store
     tokens: Tokens
     _seen: dict[str, tuple[float, AppFolder]] = field(default_factory=dict)
+    counted: Callable[[str, AppFolder], None] = _nobody
+    """Hears of each size that is found, with the app's id."""
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -43,7 +57,7 @@ class AppData:
         """
         key = call.app
         app = self.store.find(key)
-        app_id = app.key.id if app else key.id
+        app_id = kept_key(self.store, key).id
         taken = app is None and app_id in self.store.ids()
         data = None if taken else await self.of(app_id)
         if app is None and data is None:
@@ -66,7 +80,12 @@ class AppData:
             return seen[1]
         found = await self._measured(app_id, folder)
         self._seen[app_id] = time.monotonic(), found
+        self.counted(app_id, found)
         return found
+
+    def forget(self, app_id: str) -> None:
+        """Forget how much there was: it has changed."""
+        self._seen.pop(app_id, None)
 
     async def _measured(self, app_id: str, folder: str) -> AppFolder:
         output = os.memfd_create("size", os.MFD_CLOEXEC)

@@ -34,6 +34,7 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
+from flyted.daemon.volumes import VolumeVerbs
 from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
@@ -66,6 +67,7 @@ class Deploy:
     bundles: Bundles
     gpus: GpuInventory
     models: ModelVerbs
+    volumes: VolumeVerbs
     locks: DeployLocks
 
     @property
@@ -84,17 +86,20 @@ class Deploy:
         one then keeps serving) or a stop or deletion cancelled the deploy.
         """
         async with self.locks.hold(spec.key):
-            spec = await self.models.with_folders(spec)
+            spec = await self._with_folders(spec)
             return await self._serve(
                 dataclasses.replace(spec, key=self.store.known(spec.key)), sent, emit, by, building=building
             )
 
     async def check(self, spec: AppSpec) -> None:
         """Raise what :meth:`serve` would raise before it changes anything: for files with several apps."""
-        spec = await self.models.with_folders(spec)
+        spec = await self._with_folders(spec)
         spec = dataclasses.replace(spec, key=self.store.known(spec.key))
         if self._unchanged(spec, self._fingerprint(spec)) is None:
             await self._check(spec)
+
+    async def _with_folders(self, spec: AppSpec) -> AppSpec:
+        return await self.volumes.with_folders(await self.models.with_folders(spec))
 
     async def again(self, app: AppKey, emit: Emit, by: str) -> None:
         """Deploy the revision that serves as a new one, so that it takes its secrets as they are today.

@@ -16,13 +16,16 @@ from flyted.base import tasks
 from flyted.contract.errors import Busy, DeployFailed, FlytedError
 from flyted.contract.names import AppKey
 
+DEPLOY = "a deploy"
+
 
 @dataclass(eq=False)
 class Operation:
     """A verb that has an app to itself.
 
     ``ends``: it stops or deletes the app. ``interrupts``: it cancelled a deploy. ``over``: set at its end.
-    ``cancelled``: another verb has cancelled it. ``final``: there is no way back from what it does now.
+    ``cancelled``: another verb has cancelled it. ``final``: there is no way back from what it does now. ``what``: what
+    it is, for others who ask for the same app.
     """
 
     task: asyncio.Task[Any]
@@ -31,6 +34,7 @@ class Operation:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: bool = False
     final: bool = False
+    what: str = DEPLOY
 
     async def finish(self, last: Awaitable[None]) -> None:
         """Do the step from which there is no way back, to its end: a client that leaves does not stop it."""
@@ -45,8 +49,8 @@ class DeployLocks:
         self._locks: dict[AppKey, Operation] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(self, app: AppKey) -> AsyncIterator[None]:
-        """Run a deploy or start inside, in the task that enters.
+    async def hold(self, app: AppKey, what: str = DEPLOY) -> AsyncIterator[None]:
+        """Run a deploy or start inside, in the task that enters, or other work (``what``) that keeps others away.
 
         Raises :class:`Busy` when another one holds the lock, or the app is being erased; :class:`DeployFailed` when
         another verb cancels this one: its task is cancelled, and must let the cancellation pass once it has undone
@@ -54,15 +58,19 @@ class DeployLocks:
         """
         while (other := self._locks.get(app)) is not None:
             if not other.ends:
-                raise Busy(f"a deploy of '{app}' is already in progress", hint="wait for it, or see flytectl app get")
+                raise Busy(
+                    f"{other.what} of '{app}' is already in progress", hint="wait for it, or see flytectl app get"
+                )
             if other.final:
                 raise Busy(f"app '{app}' is being deleted", hint="try again in a moment")
             await _cancel(other)
         error = DeployFailed(
-            f"the deploy of app '{app}' was cancelled: the app was stopped or deleted meanwhile",
-            hint="serve its file again: flytectl serve FILE",
+            f"the {what.partition(' ')[2]} of app '{app}' was cancelled: the app was stopped or deleted meanwhile",
+            hint="serve its file again: flytectl serve FILE" if what == DEPLOY else "run the command again",
         )
-        async with self._held(app, _new(ends=False), error):
+        operation = _new(ends=False)
+        operation.what = what
+        async with self._held(app, operation, error):
             yield
 
     @contextlib.asynccontextmanager

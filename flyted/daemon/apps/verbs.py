@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flyted.contract.answers.apps import AppList, AppStatus, Deployed, Described, ReplicaStatus
 from flyted.contract.answers.machine import Done
@@ -20,6 +20,7 @@ from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.api.changes import user_of
 from flyted.daemon.api.verbs import APP_ARGS, Call, Right, Verb, to_its_end
 from flyted.daemon.apps import bundles
+from flyted.daemon.apps.data import kept_key
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.status import app_status
 from flyted.daemon.config import Config
@@ -59,6 +60,8 @@ class Apps:
         self._unused = unused
         self._ingress_tokens = ingress_tokens
         self._followers: Counter[int] = Counter()
+        self.disk_note: Callable[[str], str] = lambda _app_id: ""
+        """Says what is to be said of the space that an app takes (disk_watch.py)."""
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -125,6 +128,8 @@ class Apps:
         if app.serving is not None and found.state in _AT_REST and not found.reason:
             ends = [await self._explain.why_ended(replica) for replica in app.replicas_of(app.serving)]
             found = dataclasses.replace(found, reason=next(filter(None, ends), ""))
+        if more := self.disk_note(app.key.id):
+            found = dataclasses.replace(found, notes=(*found.notes, more))
         return Described(found, to_dict(shown.spec) if shown else {})
 
     def _with_since(self, app: StoredApp, status: ReplicaStatus) -> ReplicaStatus:
@@ -204,8 +209,9 @@ class Apps:
         self._tell(call, call.app)
         async with self._locks.ending(call.app) as turn:
             keep = call.args["keep_data"]
-            left = not keep and call.app.id not in self._store.ids() and is_folder(folder_of(call.app.id))
-            app = self._app(call.app, begun=turn.interrupts or left)
+            key = kept_key(self._store, call.app)
+            left = not keep and key.id not in self._store.ids() and is_folder(folder_of(key.id))
+            app = self._app(key, begun=turn.interrupts or left)
             answer = await self._status(app)
             await self._end(app)
             await turn.finish(self._erase(app, keep=keep))
@@ -263,7 +269,7 @@ class Apps:
     async def _erase(self, app: StoredApp, *, keep: bool) -> None:
         if not keep:
             await self._execute.erase(app)
-        self._store.delete(app.key.id)
+        self._store.delete(app.key.id, kept_since=time.time() if is_folder(folder_of(app.key.id)) else 0.0)
         with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
             await self._ingress_tokens.apply()
         await self._loop.settle()
@@ -284,5 +290,8 @@ class Apps:
         if found is None and begun:
             return StoredApp(key, "stopped", None, (), time.time(), time.time())
         if found is None:
-            raise NotFound(f"there is no app '{key}'", hint="flytectl app ls")
+            left = self._store.kept_data.find(key) is not None
+            raise NotFound(
+                f"there is no app '{key}'", hint="its data is kept: flytectl data ls" if left else "flytectl app ls"
+            )
         return found

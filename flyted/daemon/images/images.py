@@ -30,6 +30,7 @@ from flyted.daemon.images.step_secrets import resolved
 from flyted.daemon.images.venvs import run
 from flyted.host import foreign_file
 from flyted.host import machine as host
+from flyted.plan import volumes
 from flyted.plan.actions import BuildImage
 from flyted.plan.engines.shape import program_of, shape_of
 from flyted.plan.facts import ImageFact, Platform, RootFact
@@ -103,10 +104,12 @@ class Images:
         :class:`InvalidInput`, :class:`Unsupported` or :class:`SecretNotFound`.
         """
         if spec.python_env:
+            volumes.check(spec, rooted=False)
             _given(spec.python_env)
             _check_program(spec)
         else:
             recipe = self.recipe_for(spec)
+            volumes.check(spec, rooted=isinstance(recipe, RootRecipe))
             if isinstance(recipe, RootRecipe):
                 root_check.check(spec, _UNKNOWN, self.platform)
                 root_check.check_python(spec, old_python(spec.image["spec"]))
@@ -120,6 +123,7 @@ class Images:
         """Raise :class:`InvalidInput` or :class:`Unsupported` for an app, with its whole command, that cannot run."""
         root_check.check(spec, root, self.platform)
         root_script.check(spec, root, dict(image.env), self.roots.stack(root).text)
+        volumes.check_links(spec, self.roots.stack(root).place)
 
     async def check_machine(self, recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> None:
         """Raise what is wrong with an image that is built before it is known which app it is for.

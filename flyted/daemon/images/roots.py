@@ -30,7 +30,8 @@ from flyted.host.disk import used_bytes
 from flyted.host.layers import Stack
 from flyted.host.network import nameservers
 from flyted.plan.actions import MakeLayer
-from flyted.plan.facts import ImageFact, RootFact, UnitEnd
+from flyted.plan.data_folder import DATA
+from flyted.plan.facts import ImageFact, Place, RootFact, UnitEnd
 from flyted.plan.images import pull_unit, root_mount
 from flyted.plan.images.build_unit import is_hash
 from flyted.plan.images.layer_unit import LayerSettings, layer_failure, layer_unit_name, located, split_size
@@ -240,8 +241,11 @@ def _looked_at(digest: str, plan: RootPlan, digests: Mapping[str, str], stack: S
     """Return the record of an image, with its Python, and what apps can write to."""
     found = {path: version_of(stack.real(path).rpartition("/")[2]) for path in pythons(plan.config)}
     python = next((path for path, version in found.items() if version), "")
-    own = _own(plan.config, stack, python)
-    notes = (*plan.notes, *own.notes(plan.config.volumes), *_links(stack))
+    own, data = _own(plan.config, stack, python), is_free(DATA, stack)
+    own = own.without(DATA) if data else own
+    volumes = [volume for volume in plan.config.volumes if not (data and volume == DATA)]
+    shipped = () if data else (f"the image has files in {DATA}, which the app sees there: its own data is in $HOME",)
+    notes = (*plan.notes, *own.notes(volumes), *shipped, *_links(stack))
     return RootRecord(
         digest,
         plan.layers,
@@ -254,6 +258,7 @@ def _looked_at(digest: str, plan: RootPlan, digests: Mapping[str, str], stack: S
         own.folders,
         has_musl(stack),
         plan.keys,
+        data,
     )
 
 
@@ -266,6 +271,12 @@ def _own(config: ImageConfig, stack: Stack, python: str) -> Own:
     user = user_id(config.user, stack.text("/etc/passwd", _PASSWD_LIMIT))
     pythons = (python, stack.real(python))
     return own_folders(user, config.volumes, Folders(stack.below, size), pythons if python else ())
+
+
+def is_free(path: str, stack: Stack) -> bool:
+    """Report whether an image has nothing at a path, or an empty folder."""
+    there = stack.place(path, links=False)
+    return there is Place.NOTHING or (there is Place.FOLDER and stack.size(path, 0, 0)[0] == 0)
 
 
 def _links(stack: Stack) -> tuple[str, ...]:

@@ -63,6 +63,10 @@ class Own:
     folders: tuple[str, ...] = ()
     large: tuple[str, ...] = ()
 
+    def without(self, folder: str) -> Own:
+        """Return the same, but for one folder."""
+        return Own(*(tuple(each for each in found if each != folder) for found in (self.folders, self.large)))
+
     def notes(self, volumes: Iterable[str]) -> tuple[str, ...]:
         """Return the notes for the user. ``volumes``: those that the image names; an app is refused if one is none."""
         writable = list(dict.fromkeys((*filter(is_volume, volumes), *self.folders)))

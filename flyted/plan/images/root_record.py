@@ -30,8 +30,8 @@ _OLDEST = 10  # Python 3.10: launch's
 class RootRecord:
     """A root image. ``digests``: name of each container image that it is made from → the manifest's digest.
 
-    ``own``: its folders that apps can write to, because of whose they are in it. ``musl``: as in :class:`RootFact`.
-    ``keys``: as in :class:`~flyted.plan.images.root.RootPlan`.
+    ``own``: its folders that apps can write to, because of whose they are in it. ``musl``, ``data``: as in
+    :class:`RootFact`. ``keys``: as in :class:`~flyted.plan.images.root.RootPlan`.
     """
 
     hash: str
@@ -45,12 +45,13 @@ class RootRecord:
     own: tuple[str, ...] = ()
     musl: bool = False
     keys: tuple[str, ...] = ()
+    data: bool = False
 
     def image(self) -> ImageFact:
         """Return the image for revisions."""
         root = RootFact(
             self.layers, self.python, self.config.workdir, (*self.config.volumes, *self.own), self.config.entrypoint,
-            self.config.cmd, tuple(sorted(self.digests.items())), self.musl,
+            self.config.cmd, tuple(sorted(self.digests.items())), self.musl, self.data,
         )  # fmt: skip
         note = "; ".join(self.notes)
         return ImageFact("", self.hash, self.version, "", note, self.config.env, self.built_at, root=root)

@@ -46,7 +46,7 @@ def test_an_image_of_layers_is_whole() -> None:
     done = alice("flytectl", "serve", small.app("boot-again", "RUN echo rooted >/www/index.html"))
     assert "step " not in done.stderr
     assert answer("app", "get", "boot-again")["image"]["hash"] == image
-    alice("flytectl", "app", "delete", "--yes", "boot-rooted", "boot-again")
+    alice("flytectl", "app", "delete", "--yes", "--data", "boot-rooted", "boot-again")
 
 
 def test_a_stopped_app_stays_stopped() -> None:
@@ -67,11 +67,11 @@ def test_tokens_count_as_before() -> None:
     kept, ended = (alice("cat", f"{name}.token").stdout.strip() for name in ("kept", "ended"))
     assert [visit(where, token)[0] for token in ("", ended, kept)] == [401, 401, 200]
     alice("flytectl", "token", "revoke", "boot-kept")
-    alice("flytectl", "app", "delete", "--yes", "boot-guarded")
+    alice("flytectl", "app", "delete", "--yes", "--data", "boot-guarded")
 
 
 def test_the_certificate_is_still_trusted() -> None:
     """The CA is the one that was installed before: curl asks for nothing new, and apps can go."""
     assert curl(url("boot-serves"))[0] == 200
     for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
-        alice("flytectl", "app", "delete", "--yes", name)
+        alice("flytectl", "app", "delete", "--yes", "--data", name)

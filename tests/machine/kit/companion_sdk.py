@@ -90,6 +90,6 @@ def files(folder: str, *paths: Path) -> Path:
 def clear(*secrets: str, apps: tuple[str, ...] = ()) -> None:
     """Forgets secrets and apps that a test before may have left, or this one has made."""
     for name in apps:
-        alice("sh", "-c", f"flytectl app delete --yes {name} || true")
+        alice("sh", "-c", f"flytectl app delete --yes --data {name} || true")
     for key in secrets:
         alice("sh", "-c", f"flytectl secret delete --yes {key} || true")

@@ -96,7 +96,7 @@ def serve(name: str, source: str = PLUGIN, *flags: str, **how: Any) -> str:
 def forget(*names: str) -> None:
     """Deletes apps."""
     for name in names:
-        alice("flytectl", "app", "delete", "--yes", name)
+        alice("flytectl", "app", "delete", "--yes", "--data", name)
 
 
 class Client:

@@ -36,7 +36,7 @@ def guarded_app() -> Iterator[str]:
     done = alice("flytectl", "serve", give("guarded.py", SOURCE % APP))
     assert "It requires a token" in done.stderr
     yield done.stdout.strip()
-    alice("flytectl", "app", "delete", "--yes", APP)
+    alice("flytectl", "app", "delete", "--yes", "--data", APP)
     alice("flytectl", "token", "revoke", "--all")
 
 
