@@ -115,8 +115,9 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
     spec = revision.spec
     wanted = scaling.missing(scale, spec)
     if spec.gpu_count:
-        if now < scale.no_gpu_at + scaling.GPUS_S:
-            return scale
+        own = {replica.service for replica in (*app.serving_replicas, *_numbered(app, revision, scale.extra))}
+        if now < scale.no_gpu_at + scaling.GPUS_S or own - {lease.unit for lease in facts.gpu.leases}:
+            return scale  # there is none, or replicas that were added are yet to get theirs
         if facts.gpu.inventory is None:
             draft.looks_for_gpus = True
             return scale

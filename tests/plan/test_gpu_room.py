@@ -7,6 +7,7 @@ from dataclasses import replace
 from flyted.contract.gpu import Ask
 from flyted.contract.names import Replica
 from flyted.plan.gpus.facts import Asking, GpuFacts, Learned
+from flyted.plan.gpus.queue import plan_gpus
 from flyted.plan.gpus.room import room
 from flyted.plan.reconcile import reconcile
 from flyted.plan.scaling import GPUS_S, Scale
@@ -48,17 +49,43 @@ BUSY = {
 
 def test_another_replica_needs_a_gpu_that_is_free() -> None:
     """First the GPUs are looked at; if there is none, they are looked at again later, not at each pass."""
-    first = reconcile(facts(ON_GPU, gpu=GpuFacts(), **BUSY), {}, DOMAIN, 1000.0)
+    unseen = GpuFacts(leases=(lease("a", "GPU-1"),))
+    first = reconcile(facts(ON_GPU, gpu=unseen, **BUSY), {}, DOMAIN, 1000.0)
     assert (first.gpu.look, first.actions) == (True, ())
-    one = GpuFacts(leases=(lease("a", "GPU-1"),), inventory=machine(gpu("GPU-1"), gpu("GPU-2")))
+    one = replace(unseen, inventory=machine(gpu("GPU-1"), gpu("GPU-2")))
     second = reconcile(facts(ON_GPU, gpu=one, **BUSY), {}, DOMAIN, 1000.0)
     assert second.scales["a"].extra == {1}
     none = replace(one, inventory=machine(gpu("GPU-1")))
     third = reconcile(facts(ON_GPU, gpu=none, **BUSY), {}, DOMAIN, 1000.0)
     assert (third.scales["a"].extra, third.actions) == (frozenset(), ())
-    later = facts(ON_GPU, gpu=GpuFacts(), **{**BUSY, "scales": third.scales})
+    later = facts(ON_GPU, gpu=unseen, **{**BUSY, "scales": third.scales})
     assert not reconcile(later, {}, DOMAIN, 1000.0 + GPUS_S - 0.1).gpu.look
     assert reconcile(later, {}, DOMAIN, 1000.0 + GPUS_S).gpu.look
+
+
+def test_no_other_replica_is_added_before_the_last_one_has_its_gpu() -> None:
+    """Until then a device looks free that is not."""
+    one = GpuFacts(leases=(lease("a", "GPU-1"),), inventory=THREE)
+    scales = {"a": Scale(1, frozenset({1}), needed=3, seen_at=999.5)}
+    more = {**BUSY, "scales": scales}
+    assert reconcile(facts(ON_GPU, gpu=one, **more), {}, DOMAIN, 1000.0).scales["a"].extra == {1}
+    both = replace(one, leases=(*one.leases, replace(lease("a", "GPU-2"), unit=A[1].service)))
+    assert reconcile(facts(ON_GPU, gpu=both, **more), {}, DOMAIN, 1000.0).scales["a"].extra == {1, 2}
+
+
+def test_a_replica_does_not_take_the_gpu_of_another_one() -> None:
+    """Of the same revision: both are wanted. An idle one of an earlier revision goes at once."""
+    two = machine(gpu("GPU-1"), gpu("GPU-2"))
+    leases = (lease("a", "GPU-1"), replace(lease("a", "GPU-2"), unit=A[1].service))
+    idle = {A[0]: 10_000.0, A[1]: 10_000.0}
+    for revision, evicted in ((1, False), (2, True)):
+        waits = Replica("a", revision, 2)
+        seen = facts(
+            app("a", serving=1, revisions=2, max_replicas=3, gpu_count=1), units=pair(waits, "activating"),
+            gpu=GpuFacts(leases=leases, asking=(Asking(waits, Ask(1)),), inventory=two),
+        )  # fmt: skip
+        units = {**seen.units, **pair(A[0], "active"), **pair(A[1], "active")}
+        assert bool(plan_gpus(replace(seen, units=units), idle, 1000.0).evict) is evicted
 
 
 def test_an_idle_replica_gives_its_gpu_to_another_apps_start() -> None:

@@ -151,10 +151,12 @@ def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[R
 def _evictable(wanted_by: Replica, gpu: GpuFacts, idle: Mapping[Replica, float]) -> dict[str, float]:
     """Return how good it is to put each idle holder to sleep, by unit; see :func:`flyted.plan.gpus.lease.worth`.
 
-    An app's own earlier revision may go as soon as it is idle.
+    An app's own earlier revision may go as soon as it is idle; another replica of the same one stays.
     """
     found = {}
     for replica, seconds in idle.items():
+        if (replica.app_id, replica.revision) == (wanted_by.app_id, wanted_by.revision):
+            continue
         least = 0.0 if replica.app_id == wanted_by.app_id else gpu_lease.MIN_IDLE_S
         value = gpu_lease.worth(seconds, gpu.learned.get(replica.app_id, Learned()), least)
         if value is not None:

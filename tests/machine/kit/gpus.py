@@ -96,15 +96,15 @@ if os.environ.get("FLYTE_INTERNAL_EXECUTION_PROJECT"):  # on the server
 env = FastAPIAppEnvironment(
     name={name!r}, app=app, requires_auth=False,
     image=flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages("fastapi", "uvicorn", "websockets"),
-    scaling=flyte.app.Scaling(replicas=(0, 1), scaledown_after=datetime.timedelta(seconds=600)),
+    scaling=flyte.app.Scaling(replicas={replicas}, scaledown_after=datetime.timedelta(seconds=600)),
     resources=flyte.Resources(cpu=1, memory="512Mi", gpu={gpu}),
 )
 """
 
 
-def write(name: str, gpu: str = "1", *, version: str = "1", at_start: str = "") -> str:
+def write(name: str, gpu: str = "1", *, version: str = "1", at_start: str = "", replicas: str = "(0, 1)") -> str:
     """The app's file in alice's home; ``gpu`` is an expression, as it stands in ``flyte.Resources``."""
-    text = APP.format(name=name, gpu=gpu, version=version, at_start=at_start)
+    text = APP.format(name=name, gpu=gpu, version=version, at_start=at_start, replicas=replicas)
     return give(f"{name.replace('-', '_')}.py", text)
 
 
