@@ -18,12 +18,13 @@ WORKS, REFUSED, LOCAL, UNTRIED = "works", "refused", "local", "of the SDK alone"
 
 @dataclass(frozen=True)
 class Command:
-    """``words``: for the page. ``tried``: its arguments in a machine. ``said``: what a refusal says."""
+    """``words``: for the page. ``tried``: its arguments in a machine. ``said``, ``status``: how a refusal ends."""
 
     verdict: str
     words: str = ""
     tried: tuple[str, ...] | None = None
     said: str = NOT_HERE
+    status: int = 1
 
 
 def _works(*tried: str, words: str = "") -> Command:
@@ -34,7 +35,7 @@ def _refused(*tried: str, words: str = "it needs a Flyte cluster", said: str = N
     return Command(REFUSED, words, tried, said)
 
 
-_NO_RUN = "flyted's only runs are image builds"
+_NO_RUN = "the only runs are image builds"
 
 COMMANDS: dict[str, Command] = {
     "abort action": _refused("a0", "r1"),
@@ -67,18 +68,18 @@ COMMANDS: dict[str, Command] = {
     "get run": Command(REFUSED, "but for RUN, the build of an image", (), NOT_HERE),
     "get secret": _works(),
     "get settings": _refused(),
-    "get task": _refused(),
+    "get task": _works(words="the one that builds images"),
     "get trigger": _refused(),
     "prefetch hf-model": _refused("Qwen/Qwen3-0.6B", words="flytectl model add reads a model from a folder"),
     "proxy app": Command(WORKS, "with the companion"),
-    "rerun": _refused("r1"),
+    "rerun": Command(REFUSED, "it needs a Flyte cluster; the SDK exits with 0 all the same", ("r1",), status=0),
     "run FILE": _refused("command_app.py", "add", "--a", "1"),
     "run deployed-task": _refused("work.add"),
     "run hello": _refused(),
     "run python-script": _refused("command_script.py"),
     "serve FILE": _works("command_app.py", "env"),
     "serve hello": _works(),
-    "signal condition": _refused("c", "r1", "a0", "true"),
+    "signal condition": _refused("r1", "a0", "true", said=_NO_RUN),
     "start devbox": Command(UNTRIED),
     "start tui": Command(UNTRIED),
     "stop devbox": Command(UNTRIED),

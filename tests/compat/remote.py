@@ -31,9 +31,8 @@ METHODS: dict[str, Method] = {
     "App.get": Method(WORKS, _APP),
     "App.listall": Method(WORKS, "assert 'command-app' in [a.name for a in remote.App.listall(limit=50)]",
                           "in_status=, created_by=, limit="),
-    "App.create": Method(REFUSED, f"remote.App.create({_APP}.pb2)", "what get returned; flyte.serve and flyte.deploy "
-                         "work", ""),
-    "App.replace": Method(WORKS, f"remote.App.replace({_APP}.pb2, {_APP}.pb2.spec, reason='x')"),
+    "App.create": Method(WORKS, f"remote.App.create({_APP}.pb2)", "of what get returned"),
+    "App.replace": Method(WORKS, f"remote.App.replace('command-app', {_APP}.pb2.spec, 'x')"),
     "App.update": Method(WORKS, f"remote.App.update({_APP}.pb2, reason='x')"),
     "App.activate": Method(WORKS, f"assert {_APP}.activate(wait=True).is_active()"),
     "App.deactivate": Method(WORKS, f"assert {_APP}.deactivate(wait=True).is_deactivated()"),
@@ -54,7 +53,7 @@ METHODS: dict[str, Method] = {
         REFUSED, "remote.Project.create('p9', 'P')", "a project comes with its first app or secret",
         "need not be created",
     ),
-    "Project.update": Method(REFUSED, "remote.Project.get('default').update(name='x')", "a project is only a name",
+    "Project.update": Method(REFUSED, "remote.Project.update('default', name='x')", "a project is only a name",
                              "nothing to change or archive"),
     "Project.archive": Method(REFUSED, "remote.Project.get('default').archive()", "a project is only a name",
                               "nothing to change or archive"),
@@ -83,8 +82,12 @@ METHODS: dict[str, Method] = {
     "Condition": Method(REFUSED, "list(remote.Condition.listall(run_name='r1'))"),
     "PartitionSchema": Method(REFUSED, "", "of artifacts"),
     "Settings": Method(REFUSED, "remote.Settings.get_settings_for_edit()"),
-    "Task": Method(REFUSED, "list(remote.Task.listall())"),
-    "TaskDetails": Method(REFUSED, "remote.Task.get('work.add', version='1').fetch()"),
+    "Task": Method(
+        WORKS, "assert [t.name for t in remote.Task.listall()] == ['build-image']", "the one that builds images"
+    ),
+    "TaskDetails": Method(
+        REFUSED, "remote.Task.get('work.add', version='1').fetch()", "but for the task that builds images"
+    ),
     "TimeFilter": Method(REFUSED, "", "of runs"),
     "Trigger": Method(REFUSED, "list(remote.Trigger.listall())"),
     "TriggerDetails": Method(REFUSED, "remote.TriggerDetails.get(name='t', task_name='work.add')"),

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identifier_pb2, list_pb2, phase_pb2
+from flyteidl2.common import identifier_pb2, phase_pb2
 from flyteidl2.core import literals_pb2
 from flyteidl2.dataproxy import dataproxy_service_pb2 as data
 from flyteidl2.imagebuilder import definition_pb2 as definition
 from flyteidl2.imagebuilder import payload_pb2 as image
 from flyteidl2.task import common_pb2
 from flyteidl2.task import task_definition_pb2 as task_definition
-from flyteidl2.task import task_service_pb2 as tasks
 from flyteidl2.workflow import run_service_pb2 as runs
 
 from flyted.contract.answers.apps import ImageStatus
@@ -326,22 +325,3 @@ def test_a_spec_from_elsewhere_is_not_read(gateway: Running, url: str) -> None:
     with pytest.raises(ConnectError) as raised:
         create(gateway, spec=url, context="", target_image=NAME)
     assert raised.value.code is Code.INVALID_ARGUMENT
-
-
-def test_the_only_task_is_the_builder(gateway: Running) -> None:
-    """The SDK finds it by name; any other is not there."""
-    client = service(gateway, "task.task_service_connect", "TaskService")
-
-    def named(name: str) -> list_pb2.ListRequest:
-        row = list_pb2.Filter(function=list_pb2.Filter.EQUAL, field="name", values=[name])
-        return list_pb2.ListRequest(limit=1, filters=[row])
-
-    (builder,) = ask(client.list_tasks, tasks.ListTasksRequest(request=named("build-image"), project_id=WHERE)).tasks
-    details = ask(client.get_task_details, tasks.GetTaskDetailsRequest(task_id=builder.task_id)).details
-    inputs = details.spec.task_template.interface.inputs.variables
-    assert [entry.key for entry in inputs] == ["spec", "context", "target_image"]
-    assert not ask(client.list_tasks, tasks.ListTasksRequest(request=named("train"), project_id=WHERE)).tasks
-    request = runs.CreateRunRequest(project_id=WHERE, task_id=task_definition.TaskIdentifier(name="train"))
-    with pytest.raises(ConnectError) as raised:
-        ask(run_service(gateway).create_run, request)
-    assert raised.value.code is Code.NOT_FOUND

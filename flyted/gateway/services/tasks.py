@@ -10,7 +10,7 @@ from flyteidl2.task import task_definition_pb2 as definition
 from flyteidl2.task import task_service_pb2 as pb
 from flyteidl2.task.task_service_connect import TaskService
 
-from flyted.contract.errors import NOT_HERE, NotFound, Unsupported
+from flyted.contract.errors import NOT_HERE, FlytedError, NotFound, Unsupported
 from flyted.contract.names import printable
 from flyted.contract.version import VERSION
 from flyted.gateway.parts import Parts
@@ -29,11 +29,11 @@ class Tasks(TaskService):
         self._parts = parts
 
     async def list_tasks(self, request: pb.ListTasksRequest, ctx: RequestContext) -> pb.ListTasksResponse:
-        """List the task ``build-image``, or nothing if the SDK looks for another name."""
+        """List the task ``build-image``. Raise :class:`Unsupported` if the client looks for another name."""
         where = request.project_id
         asked = [value for row in request.request.filters if row.field == "name" for value in row.values]
         if asked and BUILD not in asked:
-            return pb.ListTasksResponse()
+            check(asked[0], Unsupported)
         name = definition.TaskIdentifier(
             org=where.organization, project=where.name, domain=where.domain, name=BUILD, version=VERSION
         )
@@ -42,8 +42,8 @@ class Tasks(TaskService):
     async def get_task_details(
         self, request: pb.GetTaskDetailsRequest, ctx: RequestContext
     ) -> pb.GetTaskDetailsResponse:
-        """Describe the task ``build-image``. Raise :class:`NotFound` for any other."""
-        check(request.task_id.name)
+        """Describe the task ``build-image``. Raise :class:`Unsupported` for any other."""
+        check(request.task_id.name, Unsupported)  # of a NotFound the SDK does not show the text
         details = definition.TaskDetails(task_id=request.task_id, spec=spec_of(request.task_id))
         return pb.GetTaskDetailsResponse(details=details)
 
@@ -54,10 +54,10 @@ class Tasks(TaskService):
         raise Unsupported(f"task {name} was not deployed: {NOT_HERE}. Apps of the same file are served nevertheless")
 
 
-def check(name: str) -> None:
-    """Raise :class:`NotFound` unless ``name`` is ``build-image``."""
+def check(name: str, error: type[FlytedError] = NotFound) -> None:
+    """Raise ``error`` unless ``name`` is ``build-image``."""
     if name != BUILD:
-        raise NotFound(f"there is no task {printable(name)}: {NOT_HERE}")
+        raise error(f"there is no task {printable(name)}: {NOT_HERE}")
 
 
 def spec_of(task: definition.TaskIdentifier) -> definition.TaskSpec:
