@@ -45,6 +45,18 @@ def _leave_within(seconds: float) -> None:
     timer.start()
 
 
+def _own(host: str, port: int) -> list[socket.socket]:
+    """Return a socket on the app's own port, at its loopback: a program may ask itself, as Gradio does when it starts.
+
+    None if the port is taken. The app has a network of its own, so nobody else reaches it.
+    """
+    family, address = (socket.AF_INET6, "::1") if host in ("::", "::1") else (socket.AF_INET, "127.0.0.1")
+    try:
+        return [socket.create_server((address, port), family=family, backlog=BACKLOG)] if port else []
+    except OSError:
+        return []
+
+
 class Adopter:
     """The owner of the inherited socket until a uvicorn server takes it; stops that server."""
 
@@ -160,7 +172,7 @@ class Adopter:
             config.timeout_graceful_shutdown = DRAIN_SECONDS
         self._server, self._loop = server, asyncio.get_running_loop()
         self._taken = listener
-        return [listener]
+        return [listener, *_own(str(config.host), int(config.port))]
 
     async def _tell_ready(self, server: Any) -> None:
         if self._ready_path:

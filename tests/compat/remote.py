@@ -42,11 +42,11 @@ METHODS: dict[str, Method] = {
     "App.ephemeral_ctx_sync": Method(WORKS, f"with {_APP}.ephemeral_ctx_sync(): pass"),
     "App.watch": Method(WORKS, f"{_APP}.activate(); {_APP}.watch(wait_for='activated')"),
     "App.show_logs": Method(WORKS, "", "follows the app's output"),
-    "App.delete": Method(WORKS, "remote.App.delete('command-app')", "the app's data is kept"),
     "App.is_active": Method(WORKS, f"{_APP}.is_active()"),
     "App.is_deactivated": Method(WORKS, f"{_APP}.is_deactivated()"),
     "App.to_dict": Method(WORKS, f"{_APP}.to_dict()"),
     "App.to_json": Method(WORKS, f"{_APP}.to_json()"),
+    "App.delete": Method(WORKS, "remote.App.delete('command-app')", "the app's data is kept"),
     "Project.get": Method(WORKS, "remote.Project.get('default')"),
     "Project.listall": Method(WORKS, "assert list(remote.Project.listall())"),
     "Project.create": Method(

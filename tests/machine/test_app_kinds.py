@@ -101,7 +101,7 @@ def test_mcp_over_streamable_http() -> None:
         return curl(url, *accept, *more, "-d", json.dumps(message))
 
     hello = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    status, text = call("initialize", 1, hello, "-D", "/dev/stderr", "-i")
+    status, text = call("initialize", 1, hello, "-i")
     assert status == 200
     (session,) = re.findall(r"(?i)mcp-session-id: (\S+)", text)
     here = ("-H", f"Mcp-Session-Id: {session}")
