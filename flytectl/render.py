@@ -145,6 +145,7 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Sleeps", _sleeps(app)),
         ("Replicas", scaling(app)),
         ("Network", "" if app.egress else "no connections to other machines"),
+        ("May call", ", ".join(app.calls)),
         ("Port", _port(app)),
         ("Ready", _ready(app)),
         ("Access", "with a token only: flytectl token" if app.requires_auth else ""),

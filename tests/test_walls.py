@@ -226,7 +226,8 @@ FLOORS = (
     ("upkeep", "gpus.leases"),
     ("execute", "look", "explain", "failures", "remembered", "gpus.reclaim"),
     # what makes and keeps things
-    ("images.*", "ingress.*", "access.ingress_tokens", "gpus.*", "secrets.credentials", "apps.bundles"),
+    ("images.*", "ingress.*", "access.ingress_tokens", "gpus.*", "secrets.credentials", "apps.bundles",
+     "apps.callers"),
     # the border to clients, and to the machine
     ("api.*", "effects", "state", "config", "settings"),
 )  # fmt: skip

@@ -74,7 +74,7 @@ WALLS = {
     ),
     "flyted.launch": Wall(
         (),
-        {"flyte": ("parameters", "control_plane", "fetch"), "uvicorn": ()},
+        {"flyte": ("parameters", "control_plane", "fetch", "endpoints"), "uvicorn": ()},
         "runs inside each app, with the app's Python and packages: stdlib, and what the app itself brings, late",
     ),
     "flyted.gpu": Wall(

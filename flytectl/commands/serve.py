@@ -83,6 +83,12 @@ if TYPE_CHECKING:
     shell_complete=complete_volume,
     help="Show the app the volume NAME at /PATH. Repeatable; see 'volume ls'.",
 )
+@click.option(
+    "--may-call",
+    multiple=True,
+    metavar="APP",
+    help="Let the app call APP, at http://APP.apps.internal. Repeatable; FILE's depends_on counts anyway.",
+)
 @click.option("--rate", metavar="RATE", help="Requests that one client may send: 50/s, 30/m [the machine's limit].")
 @app_scope
 @click.option("-q", "--quiet", is_flag=True, help="Print only the URL.")
@@ -90,7 +96,7 @@ if TYPE_CHECKING:
 def serve(
     file: str, environment: str | None, python: str | None, as_user: str | None, python_env: str | None,
     root_dir: str | None, parameters: tuple[str, ...], gpu_flag: str | None, open_paths: tuple[str, ...],
-    idle: str | None, ready_path: str | None, start_timeout: str | None, rate: str | None,
+    idle: str | None, ready_path: str | None, start_timeout: str | None, may_call: tuple[str, ...], rate: str | None,
     volumes: tuple[str, ...], project: str, domain: str, *, cpu: bool, no_egress: bool, allow_secret_in_argv: bool,
     sticky: bool, quiet: bool, json_: bool,
 ) -> None:  # fmt: skip
@@ -128,6 +134,7 @@ def serve(
                 gpus=given if app in asking else None, engine_sleep=level if app in sleeping else 0,
                 ready_path=ready_path or "", start_timeout_s=start_s, requests_per_s=requests_per_s,
                 sticky=sticky and app in several,
+                calls=(*app.depends_on, *(may_call if environment in (None, app.variable, app.name) else ())),
             )
             for app in loaded.apps
         ]  # fmt: skip
@@ -173,7 +180,7 @@ def _looked_through(app: LoadedApp, spec: AppSpec) -> AppSpec:
         return spec
     os.lseek(app.bundle_fd, 0, os.SEEK_SET)
     with os.fdopen(os.dup(app.bundle_fd), "rb") as bundle:
-        return code.looked_through(spec, bundle)
+        return code.looked_through(spec, bundle, known=True)
 
 
 def _tasks(names: tuple[str, ...]) -> str:

@@ -74,7 +74,8 @@ def _visit(found: Found, path: list[str], done: dict[str, Found]) -> None:
     name = found.environment.name
     if name in path:
         circle = " → ".join([*path[path.index(name) :], name])
-        raise LoadError("unsupported", f"depends_on is circular: {circle}", hint="remove one of these dependencies")
+        hint = "remove one of these dependencies; to let that app call the other: --may-call"
+        raise LoadError("unsupported", f"depends_on is circular: {circle}", hint=hint)
     if name in done:
         if done[name].environment is not found.environment:
             raise LoadError("unsupported", f"two environments are named {name!r}", hint="give each app its own name")

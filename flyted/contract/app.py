@@ -34,6 +34,7 @@ MAX_ENV = 256
 MAX_ARGS = 256
 MAX_LAYERS = 64
 MAX_OPEN_PATHS = 64
+MAX_CALLS = 64
 MAX_UNMET = 32
 MAX_START_S = 7200
 
@@ -123,6 +124,7 @@ class AppSpec:
     subdomain: str = ""  # a label by which it is served too, below each base domain
     custom_domain: str = ""  # a host name at which it is served too, if certificates are ordered from an authority
     open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
+    calls: tuple[str, ...] = ()  # names of the apps, of its project and domain, that it may call
     engine_sleep: int = 0  # sleep level of its engine when idle; 0: the app is stopped (plan/engines/check.py)
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine); only flyted sets it
     volumes: tuple[VolumeUse, ...] = ()  # folders of the operator that it sees
@@ -157,6 +159,7 @@ class AppSpec:
             base_domain(self.custom_domain)
         self._check_port()
         self._check_open_paths()
+        self._check_calls()
         self._check_start()
         self._check_rate()
         volumes.check(self.volumes, str(self.key))
@@ -229,6 +232,12 @@ class AppSpec:
                     hint="use a path such as /metrics (letters, digits and . _ ~ -); / opens all paths",
                 )
 
+    def _check_calls(self) -> None:
+        if len(self.calls) > MAX_CALLS:
+            raise InvalidInput(f"app '{self.key}' may call at most {MAX_CALLS} apps")
+        for name in self.calls:
+            label(name, f"the name of an app that app '{self.key}' may call")
+
     def _check_environment(self) -> None:
         if len(self.unmet) > MAX_UNMET:
             raise InvalidInput(f"app '{self.key}' asks for too many things that flyted does not support")
@@ -293,6 +302,7 @@ def from_dict(data: dict[str, Any]) -> AppSpec:
         values["env"] = tuple((_text(n), _text(v)) for n, v in data.get("env", ()))
         values["secrets"] = tuple(SecretUse(**_texts(s)) for s in data.get("secrets", ()))
         values["open_paths"] = tuple(_text(p) for p in data.get("open_paths", ()))
+        values["calls"] = tuple(_text(n) for n in data.get("calls", ()))
         values["models"] = tuple((_text(n), _text(f)) for n, f in data.get("models", ()))
         values["volumes"] = tuple(VolumeUse(**_texts(v)) for v in data.get("volumes", ()))
         values["links"] = tuple((_text(t), _text(p)) for t, p in data.get("links", ()))

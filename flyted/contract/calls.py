@@ -31,7 +31,7 @@ def notes(sources: Mapping[str, str], given: AbstractSet[str]) -> Iterator[str]:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     yield (
         f"its code calls {', '.join(found[:_SHOWN])}{more}, which will fail: tasks and runs need a Flyte "
-        "cluster (an app can use one with the secret EAGER_API_KEY), and apps cannot reach each other"
+        "cluster (an app can use one with the secret EAGER_API_KEY)"
     )
 
 

@@ -8,16 +8,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO
 
-from flyted.contract import calls, endpoints
+from flyted.contract import calls, endpoints, may_call
 from flyted.contract.app import AppSpec
 
 
-def looked_through(spec: AppSpec, bundle: IO[bytes]) -> AppSpec:
-    """Return ``spec`` with a sentence in ``unmet`` for each thing that may fail in the code of ``bundle`` (tar.gz).
+def looked_through(spec: AppSpec, bundle: IO[bytes], *, known: bool = False) -> AppSpec:
+    """Return ``spec`` with what the code of ``bundle`` (tar.gz) shows.
 
-    Raise :class:`~flyted.contract.errors.Unsupported` for code that certainly fails.
+    This is a sentence in ``unmet`` for each thing that may fail, and the apps that it may call since it depends on
+    them. ``known``: whether ``spec`` has these already.
     """
     sources = endpoints.sources_of(bundle)
+    named = endpoints.named_in(sources, spec.command)
     given = {name for name, _ in spec.env} | {secret.env for secret in spec.secrets}
-    said = (*endpoints.check(spec.key.name, sources, spec.command), *calls.notes(sources, given))
-    return replace(spec, unmet=(*spec.unmet, *said)) if said else spec
+    said = (*endpoints.notes(named, known=known), *calls.notes(sources, given))
+    return replace(
+        spec,
+        unmet=(*spec.unmet, *said),
+        calls=spec.calls if known else may_call.all_of((*spec.calls, *named.apps), spec.key.name),
+    )

@@ -1,11 +1,9 @@
-"""Finds in an app's code which apps it asks for their address (``env.endpoint``), before it is served. Pure.
+"""Finds in an app's code which apps it names in ``depends_on``, and which others' address it reads. Pure.
 
-On a cluster the SDK asks the control plane; here an app reaches no other app, and would fail at its first request.
-The code is read, not run. An environment is a name that is bound to ``…AppEnvironment(…)`` or ``….clone_with(…)`` at
-module level. The app is refused for ``.endpoint`` of an environment that it names in ``depends_on``, directly or
-indirectly. ``.endpoint`` of another environment may be read by a third app. Whose address it is when the code does not
-show what a name stands for cannot be known, and matters only in an app that depends on another. In both cases the app
-is served, and the user is warned.
+Flyte's API does not say what an app depends on, so the gateway has to look: an app may call those that its environment
+names in ``depends_on``, directly. The code is read, not run. An environment is a name that is bound at module level to
+``…AppEnvironment(…)``, ``….clone_with(…)`` or a call with ``depends_on=``. ``.endpoint`` of an environment that the
+app does not name may be read by a third app: it is served, and the user is warned.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from flyted.contract.errors import Unsupported
-
 FILE_BYTES = 128 << 10
 CODE_BYTES = 1 << 20
 """Bytes of all files together: a parsed statement takes a hundred times its length in memory."""
@@ -27,7 +23,6 @@ FILES = 4000
 Place = tuple[str, str]
 """(module, variable)."""
 _NAME = "endpoint"
-_WHY = "apps cannot reach each other"
 _SHOWN = 4  # names in one sentence
 
 
@@ -37,63 +32,78 @@ class _Module:
 
     tree: ast.Module
     environments: dict[str, list[ast.expr]] = field(default_factory=dict)  # variable → environments that it depends on
+    apps: dict[str, str] = field(default_factory=dict)  # variable → name of the app; "": the code does not show it
     imported: dict[str, Place] = field(default_factory=dict)  # name → (module, name there; "" for the module itself)
     bound: set[str] = field(default_factory=set)  # every name that a statement of the module binds
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Environments, as the code names them, whose ``.endpoint`` this app reads for certain, or perhaps reads."""
+class Named:
+    """What the code of an app says about other apps.
 
-    certain: tuple[str, ...] = ()
-    perhaps: tuple[str, ...] = ()
-
-
-def check(app: str, sources: Mapping[str, str], command: Sequence[str]) -> Iterator[str]:
-    """Raise :class:`Unsupported` if the code certainly asks for another app's address; yield a sentence if it may.
-
-    ``app`` is the app's name; ``sources`` and ``command`` are as for :func:`asked_for`.
+    ``apps``: the names of those that its environment names in ``depends_on``. ``hidden``: what is named there, as the
+    code has it, if the code does not show the app's name. ``others``: environments, as the code names them, whose
+    ``.endpoint`` it reads and that it does not name.
     """
-    asked = asked_for(sources, command)
-    if asked.certain:
-        raise Unsupported(
-            f"app '{app}' asks for the address of another app ({_endpoints(asked.certain)}): {_WHY}",
-            hint="serve both as one app, or deploy the file to a Flyte cluster",
+
+    apps: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def notes(named: Named, *, known: bool) -> Iterator[str]:
+    """Yield a sentence for what the app may not call, although its code suggests that it does.
+
+    ``known``: whether it is known otherwise what the app depends on.
+    """
+    if named.hidden and not known:
+        yield (
+            f"depends_on has {', '.join(named.hidden[:_SHOWN])}, whose name the code does not show: to call that app, "
+            'give the name as a text, name="…", or add a parameter with its AppEndpoint'
         )
-    if asked.perhaps:
-        yield f"its code reads {_endpoints(asked.perhaps)}: that fails for the address of another app, since {_WHY}"
+    if named.others:
+        yield f"its code reads {_endpoints(named.others)}: to call that app, it has to name it in depends_on"
 
 
-def asked_for(sources: Mapping[str, str], command: Sequence[str]) -> Asked:
-    """Return the environments whose ``.endpoint`` is read in ``sources`` (path → text of a Python file).
+def named_in(sources: Mapping[str, str], command: Sequence[str]) -> Named:
+    """Return what ``sources`` (path → text of a Python file) say about other apps.
 
     ``command`` is the container's. Its option ``--resolver-args MODULE:VARIABLE`` of fserve names the app's own
     environment; without it, and for code too deeply nested to read, the answer is empty.
     """
     words = list(command)
-    if "--resolver-args" not in words[:-1] or not any(_NAME in text for text in sources.values()):
-        return Asked()
+    if "--resolver-args" not in words[:-1] or not any("depends_on" in t or _NAME in t for t in sources.values()):
+        return Named()
     module, _, variable = words[words.index("--resolver-args") + 1].partition(":")
     try:
-        return _asked_for(sources, (module, variable))
+        return _named_in(sources, (module, variable))
     except (RecursionError, MemoryError):
-        return Asked()  # no person wrote such code; a call for an address still fails when the app makes it
+        return Named()  # no person wrote such code; a call that is not allowed still fails when the app makes it
 
 
-def _asked_for(sources: Mapping[str, str], app: Place) -> Asked:
+def _named_in(sources: Mapping[str, str], app: Place) -> Named:
     modules = {name: found for path, text in sources.items() for name, found in _read(path, text)}
     app = _resolved(app, modules)
-    needed = _needed(app, modules)
+    apps: dict[str, None] = {}
+    hidden: dict[str, None] = {}
+    direct = set()
+    for expression in modules[app[0]].environments.get(app[1], []) if app[0] in modules else []:
+        place = _named(expression, app[0], modules)
+        name = modules[place[0]].apps.get(place[1]) if place is not None and place[0] in modules else None
+        if name:
+            apps[name] = None
+            direct.add(place)
+        elif name == "" or not _is_known(place, modules):
+            hidden[_text(expression)] = None
+            direct.add(place)
     made = {(name, variable) for name, found in modules.items() for variable in found.environments}
     asks_itself = not any(app in _needed(other, modules) for other in made)
-    certain: set[str] = set()
-    perhaps: set[str] = set()
-    for read, place in (use for name, found in modules.items() for use in _uses(name, found, modules)):
-        if place in needed:
-            certain.add(place[1])
-        elif (place in made and (place != app or asks_itself)) or (needed and not _is_known(place, modules)):
-            perhaps.add(read)
-    return Asked(tuple(sorted(certain)), tuple(sorted(perhaps)))
+    uses = (use for name, found in modules.items() for use in _uses(name, found, modules))
+    others = {
+        read for read, place in uses
+        if place in made and place not in direct and (place != app or asks_itself)
+    }  # fmt: skip
+    return Named(tuple(apps), tuple(hidden), tuple(sorted(others)))
 
 
 def _endpoints(names: Sequence[str]) -> str:
@@ -162,11 +172,15 @@ def _bound_by(statement: ast.stmt) -> Iterator[str]:
 
 def _note_environment(name: str, call: ast.Call, module: _Module) -> None:
     called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if not called.endswith("AppEnvironment") and called != "clone_with":
-        return
     lists = [keyword.value for keyword in call.keywords if keyword.arg == "depends_on"]
+    if not called.endswith("TaskEnvironment"):
+        named = [keyword.value for keyword in call.keywords if keyword.arg == "name"] or call.args[:1]
+        texts = [each.value for each in named if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        module.apps[name] = texts[0] if texts else ""
+    if not called.endswith("AppEnvironment") and called != "clone_with" and not lists:
+        return
     module.environments[name] = [
-        each for found in lists if isinstance(found, ast.List | ast.Tuple) for each in found.elts
+        each for found in lists for each in (found.elts if isinstance(found, ast.List | ast.Tuple) else [found])
     ]
 
 

@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flyted.contract import gpu, quantity
+from flyted.contract import gpu, may_call, quantity
 from flyted.contract.app import (
     DEFAULT_MEMORY_BYTES,
     DEFAULT_PORT,
@@ -59,6 +59,7 @@ def spec_of(
     start_timeout_s: float = 0.0,
     requests_per_s: float = 0.0,
     sticky: bool = False,
+    calls: Sequence[str] = (),
     project: str = "",
     domain: str = "",
 ) -> AppSpec:
@@ -70,6 +71,7 @@ def spec_of(
     ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
     paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
     is stopped. ``ready_path``, ``start_timeout_s``, ``requests_per_s``, ``sticky``: as in :class:`AppSpec`.
+    ``calls``: names of apps that it may call, besides those in its parameters.
 
     Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right
     on a cluster but not here; its message names every such field.
@@ -122,6 +124,7 @@ def spec_of(
         entrypoint=entrypoint,
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
+        calls=may_call.all_of((*calls, *may_call.in_parameters(parameters(words_of(container)))), key.name),
         engine_sleep=engine_sleep,
         subdomain=str(ingress.get("subdomain", "")),
         custom_domain=str(ingress.get("cname", "")).lower().rstrip("."),
@@ -231,14 +234,8 @@ def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], 
 
 def _unsupported_program(command: list[str]) -> Iterator[str]:
     """Yield what the command asks of Flyte's fserve and flyted's ``launch`` does not support."""
-    if command[:1] != ["fserve"]:
-        return
-    for parameter in parameters(command):
-        kind, name = parameter.get("type", "string"), printable(parameter.get("name"))
-        if kind == "app_endpoint":
-            yield f"parameter {name} is the address of another app (AppEndpoint): apps cannot reach each other"
-        elif kind not in ("string", "file", "directory"):
-            yield f"parameter {name} of type {printable(kind)}"
+    if command[:1] == ["fserve"]:
+        yield from may_call.unsupported(parameters(command))
 
 
 def _container_port(container: dict[str, Any]) -> int:

@@ -153,6 +153,12 @@ def replica_of(unit: str) -> Replica | None:
 
 EGRESS_UNIT = "flyted-net.service"
 """The unit through which the networks of all apps reach the world."""
+CALLS_NET_UNIT = "flyted-calls-net.service"
+"""The unit through which they reach the ingress, to call other apps."""
+CALLS_ADDRESS = "198.18.255.1"
+"""Where the ingress answers apps (flyted/net/plan.py)."""
+INTERNAL_DOMAIN = "apps.internal"
+"""The base domain of the names by which apps call apps of their project and domain."""
 
 
 def network_of(replica: Replica) -> str:

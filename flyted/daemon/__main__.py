@@ -28,6 +28,7 @@ from flyted.daemon.access.tokens import Tokens
 from flyted.daemon.api.control import Control
 from flyted.daemon.api.verbs import Call, Right, Verb
 from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.callers import Callers
 from flyted.daemon.apps.data import AppData
 from flyted.daemon.apps.data_verbs import DataVerbs
 from flyted.daemon.apps.deploy import Deploy
@@ -76,7 +77,7 @@ from flyted.host.ingress import Ingress
 from flyted.host.issued import IssuedTable
 from flyted.host.machine import architecture, is_free, kernel
 from flyted.host.models import Models
-from flyted.host.network import nameservers
+from flyted.host.network import hosts, nameservers
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
 from flyted.host.store import Store
@@ -130,7 +131,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ingress.certificates = tls.certificates
     config = Config(
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s,
-        Platform(architecture(), kernel(), is_free(DATA)),
+        Platform(architecture(), kernel(), is_free(DATA)), hosts=hosts(),
         sites=site_table.all, preferred=settings.url_domain, challenges=acme.challenges,
     )  # fmt: skip
     refused: dict[str, str] = {}
@@ -150,7 +151,10 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     unused = UnusedImages(units, images, store.apps, STATE / "unused-images.json", poked.set)
     watch = FileWatch(people.ETC, people.FILES)
     ingress_tokens = IngressTokens(table, store, ingress, lambda: _runs(units, INGRESS_UNIT), clock, watch, poked.set)
-    execute = Execute(machine, store, config, explain, inventory, images, unused, ingress_tokens, tls, acme)
+    execute = Execute(
+        machine, store, config, explain, inventory, images, unused, ingress_tokens, tls, acme,
+        Callers(config.layout.calls),
+    )  # fmt: skip
     leases = GpuLeases(machine, inventory, gpu_table, execute, poked.set, settings.gpu_wait_s)
     upkeep = Upkeep(images, unused, ingress_tokens, tls, acme, clock, execute, poked.set)
     loop = Loop(look, execute, explain, leases, upkeep, settings.base_domain, poked)

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from flyted.plan.facts import Platform
 from flyted.plan.ingress.sites import Site, shown
 from flyted.plan.ingress.state import Listen
-from flyted.plan.units import Layout
+from flyted.plan.layout import Layout
 
 
 @dataclass
 class Config:
     """What does not change while the daemon runs, except for the sites and, with them, ``listen``.
 
-    ``listen``: where the ingress listens. ``layout``: where our own files are. ``sites()`` returns the base domains
-    besides the machine's own. ``preferred``: the domain that the URLs of apps are to have; "": the oldest site's.
-    ``challenges()`` returns the names that are being proved to an ACME authority (IngressState).
-    Times are in seconds.
+    ``listen``: where the ingress listens. ``layout``: where our own files are. ``hosts``: the text of /etc/hosts.
+    ``sites()`` returns the base domains besides the machine's own. ``preferred``: the domain that the URLs of apps are
+    to have; "": the oldest site's. ``challenges()`` returns the names that are being proved to an ACME authority
+    (IngressState). Times are in seconds.
     """
 
     base_domain: str
@@ -28,6 +28,7 @@ class Config:
     gpu_wait_s: int = 0
     platform: Platform = field(default_factory=Platform)
     layout: Layout = field(default_factory=Layout)
+    hosts: str = ""
     sites: Callable[[], tuple[Site, ...]] = tuple
     preferred: str = ""
     challenges: Callable[[], Mapping[str, str]] = dict

@@ -10,20 +10,22 @@ import asyncio
 import itertools
 import logging
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Container, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFound
-from flyted.contract.names import Replica, replica_of
+from flyted.contract.names import EGRESS_UNIT, Replica, replica_of
 from flyted.daemon.access.ingress_tokens import IngressTokens
+from flyted.daemon.apps.callers import Callers
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
+from flyted.daemon.images.venvs import python_of
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.daemon.ingress.tls import Tls
@@ -61,10 +63,10 @@ from flyted.plan.actions import (
     UpkeepAction,
 )
 from flyted.plan.app_folders import erase_unit, folders_of
+from flyted.plan.calls import is_old
 from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
 from flyted.plan.idle import Traffic
-from flyted.plan.images.build_unit import IMAGES
 from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.reconcile import Plan
@@ -91,6 +93,7 @@ class Execute:
     tokens: IngressTokens
     tls: Tls
     acme: Acme
+    callers: Callers
     documents: dict[Replica, int] = field(default_factory=dict)
     """The replicas that may have a start document, each with a number that no document written before it had."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -196,6 +199,9 @@ class Execute:
         pair = self._pair(replica)
         self.documents[replica] = next(self._numbers)
         starts.write(Path(self.config.layout.start_file(replica)), pair.start)
+        if pair.hosts:
+            self.callers.give(replica, pair)
+            self._renew_router()
         result = await self.machine.units.start_pair(
             replica.socket, pair.socket, replica.service, pair.service, pair.mounts
         )
@@ -206,6 +212,11 @@ class Execute:
                 raise HostFailure(f"the root of app '{key}' cannot be mounted", hint=f"journalctl -n 30 -u {mount}")
             raise HostFailure(f"the socket of app '{key}' cannot listen: {result}", hint="journalctl -n 30")
         self.outdated.discard(replica)
+
+    def _renew_router(self) -> None:
+        if is_old(self.machine.units.status(EGRESS_UNIT)):
+            log.info("restarting %s, which is of a version that leads no app to another", EGRESS_UNIT)
+            self.machine.units.restart(EGRESS_UNIT)
 
     async def find_outdated(self) -> None:
         """Find the replicas whose units would be defined differently now; called once, at the daemon's start.
@@ -255,8 +266,8 @@ class Execute:
             spec = with_entrypoint(spec, image.root)
         return app_units(
             spec, replica, image_path=image.path, image_env=image.env, root=image.root,
-            platform=self.config.platform, readable=_python_of(image.path),
-            nameservers=self.config.nameservers, start_s=self.config.start_timeout_s,
+            platform=self.config.platform, readable=python_of(image.path),
+            nameservers=self.config.nameservers, hosts=self.config.hosts, start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s, machine_bytes=memory_bytes(),
         )  # fmt: skip
 
@@ -265,11 +276,16 @@ class Execute:
         starts.remove(Path(self.config.layout.start_file(replica)))
         self.documents.pop(replica, None)
 
+    def settle_callers(self, known: Container[str], before: Mapping[Replica, int], needed: Container[Replica]) -> None:
+        """Take back the numbers of callers that are not needed (``Callers.settle``)."""
+        self.callers.settle(known, self.documents, before, needed)
+
     def sweep_starts(self) -> None:
         """Delete the start documents of units that no longer exist: flyted was killed before it could."""
         units = self.machine.units.look()
         starts.sweep(Path(self.config.layout.starts), units)
         self.documents |= {replica: 0 for unit in units if (replica := replica_of(unit)) is not None}
+        self.callers.read()
 
     async def start_service(self, replica: Replica) -> str:
         """Start the service and wait until it serves; return systemd's result of the job, ``done`` if it serves."""
@@ -329,12 +345,3 @@ class Execute:
                 self.machine.units.restart(INGRESS_UNIT)
             case ListenIngress():
                 await ensure_socket(self.machine.units, self.config.listen)
-
-
-def _python_of(image: str) -> list[str]:
-    """Return the folder of the image's Python, if uv fetched it, as a list of paths to be made readable.
-
-    It is among the images, of which an app sees only its own.
-    """
-    python = Path(image, "bin/python").resolve()
-    return [str(python.parent.parent)] if python.is_relative_to(IMAGES) else []

@@ -11,6 +11,7 @@ much between its look and its actions, and work that began meanwhile goes first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -162,11 +163,9 @@ class Loop:
         if self._next_pass_at is None:
             await self._poked.wait()
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._next_pass_at):
                 await self._poked.wait()
-        except TimeoutError:
-            pass
 
     async def facts(self, app_id: str = "") -> Facts:
         """Return the current state of the machine and what the loop remembers; with an app's id, its units alone.
@@ -179,6 +178,7 @@ class Loop:
         return dataclasses.replace(
             self._remembered.added(seen),
             candidates=candidates,
+            numbers=self._execute.callers.numbers,
             failures=self.failures,
             outdated=frozenset(self._execute.outdated),
             busy=busy | self._tasks.keys(),
@@ -217,6 +217,7 @@ class Loop:
                 self._beside(action)
         if applied is not None and not applied.other_rules:
             self._remembered.told()
+            self._execute.settle_callers(plan.ingress.callers, documents, self.candidates | self._tasks.keys())
         else:
             self._remembered.not_told(plan)
         if applied is None:  # it still sends requests to the replaced revisions: they stay

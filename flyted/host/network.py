@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+HOSTS = Path("/etc/hosts")
 _PROC = Path("/proc/net")
 _NAMESERVER = re.compile(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", re.MULTILINE)
 
@@ -14,6 +15,11 @@ _NAMESERVER = re.compile(r"^[ \t]*nameserver[ \t]+([0-9A-Fa-f:.]+)", re.MULTILIN
 def nameservers(path: Path = RESOLV_CONF) -> tuple[str, ...]:
     """Return the name servers of a resolv.conf(5), each once, without entries that are not addresses."""
     return tuple(dict.fromkeys(text for text in _NAMESERVER.findall(_text(path)) if _is_address(text)))
+
+
+def hosts() -> str:
+    """Return the text of the machine's /etc/hosts, "" if there is none."""
+    return _text(HOSTS)
 
 
 def circumstances() -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 from .imports import after_import
 
-_NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
+NAMED_BY = ("EAGER_API_KEY", "_UNION_EAGER_API_KEY", "UCTL_CONFIG", "FLYTECTL_CONFIG", "FLYTE_ADMIN_ENDPOINT")
 _ENDPOINT = "_U_EP_OVERRIDE"
 NOWHERE = "flyted-has-no-control-plane.invalid"
 """A name that never resolves (RFC 6761, 6.4), so that an SDK in a child process of the app fails too."""
 WHY = "flyted serves apps; tasks and runs need a Flyte cluster (an app can use one with the secret EAGER_API_KEY)"
 
-WHY_APPS = f"{WHY}; and apps cannot reach each other, so an app cannot use another's endpoint"
+WHY_APPS = f"{WHY}; to call another app, use endpoint of its environment, and name it in depends_on"
 
 
 def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
@@ -30,7 +30,7 @@ def prepare(environ: MutableMapping[str, str], *, now: bool) -> None:
     """
     names = ("_U_ORG_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT", "FLYTE_INTERNAL_EXECUTION_DOMAIN")
     org, project, domain = (environ.get(name) or None for name in names)
-    if not any(environ.get(name) for name in _NAMED_BY):
+    if not any(environ.get(name) for name in NAMED_BY):
         environ[_ENDPOINT] = NOWHERE
         after_import("flyte._initialize", lambda module: _initialize(module, org, project, domain))
         after_import("flyte._run", _refuse_runs)

@@ -48,6 +48,8 @@ class Options:
         self.health = self.ready = ""
         self.sleep = 0
         self.secret_in_argv = self.egress = False
+        self.calls: list[str] = []
+        self.only_calls = ""
         self.secret_files = words.SECRET_FILES
         self.workdir = ""
         self.volumes: list[str] = []
@@ -132,6 +134,8 @@ _ROWS: dict[str, tuple[str, Callable[[str], object]]] = {
     words.SLEEP: ("sleep", _level),
     words.SECRET_IN_ARGV: ("secret_in_argv", _yes),
     words.EGRESS: ("egress", _yes),
+    words.CALLS: ("calls", lambda value: value.split(",")),
+    words.ONLY_CALLS: ("only_calls", str),
     words.WORKDIR: ("workdir", words.unquote),
     words.SHELL: ("shell", words.unquote),
 }

@@ -15,10 +15,10 @@ from .notify import Notifier
 from .options import check_variable
 from .refused import Refused
 from .surroundings import say
+from .words import ENDPOINTS
 from .workdir import own_path
 
 FILE = "flyte-parameters.json"  # flyte/app/_parameter.py RUNTIME_PARAMETERS_FILE: name of the file and of a variable
-_ENDPOINT_PATTERN = "INTERNAL_APP_ENDPOINT_PATTERN"
 
 
 class Parameters:
@@ -98,11 +98,11 @@ def _object(item: dict[str, Any], value: str) -> Any:
 def _value(item: dict[str, Any], environ: MutableMapping[str, str]) -> str:
     if item.get("type") != "app_endpoint":
         return str(item["value"])
-    pattern = environ.get(_ENDPOINT_PATTERN)
+    pattern = environ.get(ENDPOINTS)
     try:
         other = json.loads(item["value"])
-        if pattern is None or other.get("public"):
-            raise Refused(f"parameter {item['name']!a} is the address of another app: not supported yet")
+        if pattern is None or other.get("public"):  # flyted refuses these at a deploy
+            raise Refused(f"parameter {item['name']!a} is the address of an app that this one may not call")
         return pattern.format(app_fqdn=other["app_name"])
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise Refused(f"parameter {item['name']!a} is not the address of an app") from None

@@ -8,7 +8,19 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
-from . import activation, argv_guard, control_plane, credentials, fserve, gpu, network, start, surroundings, workdir
+from . import (
+    activation,
+    argv_guard,
+    control_plane,
+    credentials,
+    endpoints,
+    fserve,
+    gpu,
+    network,
+    start,
+    surroundings,
+    workdir,
+)
 from .expand import expand, secrets_in
 from .notify import Notifier
 from .options import Options, parse
@@ -76,7 +88,10 @@ def _start(options: Options, environ: MutableMapping[str, str], output: Output) 
         surroundings.describe(environ, asked.project, asked.domain, asked.org)
     if options.egress:
         network.await_egress()
+    elif options.only_calls:
+        network.await_route(options.only_calls)
     control_plane.prepare(environ, now=asked is not None and not options.port)
+    endpoints.prepare(environ, options.calls)
     if asked is None:
         return _run_program(options, options.command, environ, [])
     return _run_fserve(options, asked, environ, secrets)

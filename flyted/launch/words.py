@@ -22,6 +22,8 @@ HEALTH = "--health"
 SLEEP = "--sleep"
 SECRET_IN_ARGV = "--secret-in-argv"  # noqa: S105
 EGRESS = "--egress"
+CALLS = "--calls"  # the names of the apps that it may call, separated by commas
+ONLY_CALLS = "--only-calls"  # the address that is all that it reaches
 SHELL = "--shell"
 QUOTED = "--quoted"
 
@@ -39,6 +41,8 @@ MOUNTED = "--mounted"  # NAME:PATH:FOLDER of a volume of the operator's
 YES = "yes"
 ENV, FILE = "env", "file"
 
+ENDPOINTS = "INTERNAL_APP_ENDPOINT_PATTERN"
+"""The variable from which the SDK makes the address of another app (flyte/app/_app_environment.py)."""
 ENVIRONMENT, WORDS = "environment", "words"
 """Keys of the start document: the app's variables, and the rest of launch's command line."""
 DEVICES, REFUSED = "devices", "refused"

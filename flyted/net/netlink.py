@@ -13,7 +13,7 @@ import struct
 NEWLINK, SETLINK, NEWADDR, DELADDR, NEWROUTE, DELLINK = 16, 19, 20, 21, 24, 17
 REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 UP = 0x1  # IFF_UP
-_IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _AF_SPEC = 3, 4, 10, 18, 19, 26  # linux/if_link.h
+_ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _AF_SPEC = 1, 3, 4, 10, 18, 19, 26  # linux/if_link.h
 _ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1  # IFLA_INET6_ADDR_GEN_MODE
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2  # linux/if_addr.h
@@ -69,11 +69,12 @@ class Netlink:
         self._socket.bind((0, 0))
         self._sequence = 0
 
-    def bridge(self, name: str, index: int, mtu: int) -> None:
-        """Make a bridge with this interface index, and set it up."""
+    def bridge(self, name: str, index: int, mtu: int, station: bytes) -> None:
+        """Make a bridge with this interface index and this Ethernet address, and set it up."""
         info = attribute(_KIND, _text("bridge"))
         body = _link(index, UP) + attribute(_IFNAME, _text(name)) + attribute(_LINKINFO, info)
-        self._do(f"bridge {name}", NEWLINK, CREATE | EXCLUSIVE, body + attribute(_MTU, _number(mtu)))
+        body += attribute(_ADDRESS, station) + attribute(_MTU, _number(mtu))
+        self._do(f"bridge {name}", NEWLINK, CREATE | EXCLUSIVE, body)
 
     def pair(self, name: str, peer: str, mtu: int) -> None:
         """Make a veth(4) pair, both links down."""

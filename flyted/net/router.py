@@ -12,7 +12,13 @@ from flyted.base import sd
 from flyted.net import plan
 from flyted.net.netlink import Failed, Netlink
 
-_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_SETTINGS = {
+    "ip_forward": "1",
+    # an app's packets to CALLS come and go by the bridge: it would be told a shorter way, which the bridge drops
+    "conf/all/send_redirects": "0",
+    "conf/default/send_redirects": "0",
+}
+_IPV4 = Path("/proc/sys/net/ipv4")
 _NFT = "/usr/sbin/nft"
 _TIMEOUT_S = 10.0
 
@@ -23,17 +29,18 @@ def run() -> None:
     The bridge is made last: no app can be connected before the rules are in place. Raises :class:`Failed`.
     """
     _await(plan.OUT)
-    try:
-        _FORWARDING.write_text("1\n")  # of this namespace alone
-    except OSError as error:
-        raise Failed(f"{_FORWARDING}: {error.strerror}") from error
+    for name, value in _SETTINGS.items():
+        try:
+            (_IPV4 / name).write_text(f"{value}\n")  # of this namespace alone
+        except OSError as error:
+            raise Failed(f"{_IPV4 / name}: {error.strerror}") from error
     done = subprocess.run([_NFT, "-f", "-"], input=plan.rules(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"nft: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.returncode}")
     netlink = Netlink()
-    netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
+    netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU, plan.STATION)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
-    if not sd.notify("READY=1\nSTATUS=Routing the networks of apps"):
+    if not sd.notify(f"READY=1\nSTATUS={plan.STATUS}"):
         raise Failed("cannot notify systemd that the router is ready")
     os.execv(plan.HOLD, [plan.HOLD, "infinity"])  # noqa: S606
 

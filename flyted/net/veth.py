@@ -20,6 +20,9 @@ depend on the veth pair.
 The kernel allocates the addresses: one end of the pair moves into the router's namespace under a name that stands for
 the address, which fails while another link has that name; then the next one is tried. So nothing has to be remembered
 or agreed on, also at a reboot without the daemon. The unit's status contains the address.
+
+By its address the ingress knows an app that calls others. So flyted gives it one (:data:`GIVEN`), and the app gets
+that one or none.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 from flyted.base import sd
 from flyted.net import plan
 from flyted.net.netlink import Exists, Failed, Netlink
 
 ROUTER = "flyted-net.service"  # contract/names.py: EGRESS_UNIT
+GIVEN = "/run/flyted/calls"
+"""The folder in which flyted keeps the number of each replica that calls other apps (flyted/host/addresses.py)."""
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")  # cgroups(7): v2, hybrid, v1
 _TRIE = "/proc/self/net/fib_trie"  # each address follows "|--", its kind follows it: "/32 host LOCAL", for example
 _END = "veth"
@@ -41,15 +47,38 @@ _LOOKS, _LOOK_S = 100, 0.01
 _FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # of IPv6 too; each namespace has its own
 
 
-def run() -> None:
+def run(replica: str) -> None:
     """Connect the app to the router, and put its address into the unit's status.
 
-    Raises :class:`Failed`.
+    ``replica``: the name of the app's replica. Raises :class:`Failed`.
     """
     open_low_ports()
-    number = connect(Netlink(), router(), int.from_bytes(os.urandom(4), "little"))
+    number = connect(Netlink(), router(), int.from_bytes(os.urandom(4), "little"), given=_given(replica))
     if not sd.notify(f"STATUS={plan.address(number)}"):
         raise Failed("cannot notify systemd of the address")
+
+
+def run_calls() -> None:
+    """Connect the namespace in which the ingress answers apps to the router, if that runs. Raises :class:`Failed`."""
+    if not _listed():
+        return  # its start runs this again
+    netlink = Netlink()
+    netlink.remove(plan.INSIDE)
+    netlink.pair(plan.INSIDE, plan.CALLS_LINK, plan.MTU)
+    netlink.hand_over(plan.CALLS_LINK, router(), plan.BRIDGE_INDEX)
+    _up(netlink, plan.CALLS)
+    netlink.route(plan.APPS, plan.PREFIX, link=plan.INSIDE, gateway=plan.ROUTER)
+
+
+def _given(replica: str) -> int:
+    """Return the number that flyted gave the replica; 0 if it gave none, since the app calls no other."""
+    words = _words(f"{GIVEN}/{replica}.number")
+    if not words:
+        return 0
+    number = int(words[0]) if words[0].isascii() and words[0].isdigit() else 0
+    if not plan.FIRST_CALLER <= number <= plan.LAST_CALLER:
+        raise Failed(f"{GIVEN}/{replica}.number is not valid")
+    return number
 
 
 def open_low_ports() -> None:
@@ -64,26 +93,33 @@ def open_low_ports() -> None:
         sys.stderr.write(f"flyted-net: ports below 1024 stay closed: {_FIRST_FREE_PORT}: {error.strerror}\n")
 
 
-def connect(netlink: Netlink, pid: int, first: int) -> int:
+def connect(netlink: Netlink, pid: int, first: int, *, given: int = 0) -> int:
     """Connect to the namespace of process ``pid``, on a free port of the bridge, and return the app's number.
 
-    ``first``: any integer; it picks the number that is tried first, unless the app has had one. Networks that apps may
-    not reach are closed before any route is added; the default route is the last step. Raises :class:`Failed`.
+    ``first``: any integer; it picks the number that is tried first, unless the app has had one. ``given``: the only
+    number that will do. Networks that apps may not reach are closed before any route is added; the default route is
+    the last step. Raises :class:`Failed`.
     """
     before = _before()
     netlink.remove(plan.INSIDE)  # a pair to a router that has ended
     for target, prefix in plan.CLOSED:
         netlink.prohibit(target, prefix)
     netlink.pair(plan.INSIDE, _END, plan.MTU)
-    number = _take_port(netlink, pid, before - plan.FIRST if before else first)
+    numbers = [given] if given else plan.candidates(before - plan.FIRST if before else first)
+    number = _take_port(netlink, pid, numbers)
     _keep(netlink, before, number)
-    netlink.no_ipv6(plan.INSIDE)
-    netlink.up(plan.INSIDE)
-    netlink.address(plan.INSIDE, plan.address(number), 32)
-    netlink.route(plan.ROUTER, 32, link=plan.INSIDE)
-    for target, prefix in plan.OPEN:
+    _up(netlink, plan.address(number))
+    for target, prefix in plan.OPEN[:1] if number >= plan.FIRST_CLOSED else plan.OPEN:
         netlink.route(target, prefix, link=plan.INSIDE, gateway=plan.ROUTER)
     return number
+
+
+def _up(netlink: Netlink, address: str) -> None:
+    """Set the pair's inner end up with its address, and make the router its only neighbour."""
+    netlink.no_ipv6(plan.INSIDE)
+    netlink.up(plan.INSIDE)
+    netlink.address(plan.INSIDE, address, 32)
+    netlink.route(plan.ROUTER, 32, link=plan.INSIDE)
 
 
 def _before() -> int:
@@ -107,14 +143,14 @@ def _keep(netlink: Netlink, before: int, number: int) -> None:
     netlink.address(plan.LOOPBACK, plan.address(number), 32)
 
 
-def _take_port(netlink: Netlink, pid: int, first: int) -> int:
+def _take_port(netlink: Netlink, pid: int, numbers: Iterable[int]) -> int:
     """Move the pair's other end to the bridge, as the first port that is free, and return the app's number.
 
     The kernel allocates the ports: a link cannot move to a namespace in which another link has its name, and a move
     that fails changes nothing. Raises :class:`Failed` when all are taken.
     """
-    name = _END
-    for number in plan.candidates(first):
+    name, number = _END, 0
+    for number in numbers:
         netlink.rename(name, plan.port(number))
         name = plan.port(number)
         try:
@@ -122,6 +158,8 @@ def _take_port(netlink: Netlink, pid: int, first: int) -> int:
         except Exists:
             continue
         return number
+    if number >= plan.FIRST_CALLER:
+        raise Failed(f"{plan.address(number)}, which flyted gave this app, is another one's still")
     raise Failed(f"no address is left: {plan.LAST - plan.FIRST + 1} apps have one")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from flyted.contract.names import state_name, user_of
 from flyted.launch.words import EXPORT, IMPORT, MEASURE, REFUSE_LINKS, SKIP_LINKS
 from flyted.plan.data_folder import STATE
+from flyted.plan.layout import Layout
 from flyted.plan.sandbox import Network, sandbox
-from flyted.plan.units import Layout
 
 PYTHON = "/usr/bin/python3"
 CACHE = "/var/cache/private"

@@ -35,6 +35,8 @@ class Share:
     open_paths: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     sticky: dict[str, str] = field(default_factory=dict)
+    callers: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""
@@ -66,6 +68,12 @@ class Group:
     def ids(self) -> frozenset[str]:
         """The apps' ids."""
         return frozenset(app.key.id for app in self.apps)
+
+    @cached_property
+    def callers(self) -> tuple[Replica, ...]:
+        """The replicas that call other apps."""
+        calling = (app for app in self.apps if app.current is not None and app.current.spec.calls)
+        return tuple(replica for app in calling for replica in app.serving_replicas)
 
     @cached_property
     def may_rest(self) -> bool:

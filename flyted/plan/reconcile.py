@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from flyted.contract.names import Replica, host_of
-from flyted.plan import scaling
+from flyted.plan import calls, scaling
 from flyted.plan.actions import Action, Evict, IngressAction, KillUnit, ListenIngress, RestartIngress
 from flyted.plan.draft import Draft, away, cannot_serve, server_timeout_ms
 from flyted.plan.facts import Facts, Revision, StoredApp
@@ -73,6 +73,7 @@ def reconcile(
         _plan_group(group, sleeping, awake, facts, clocks, base_domain, now, draft)
     gpu = _plan_gpus(facts, base_domain, now, draft)
     plan_leaving(more, groups, facts, now, draft)
+    calls.of_others(facts, more | draft.extra, base_domain, draft)
     stopping = ending(facts.index.others, facts.ending, now)
     kill = (*gpu.kill, *(KillUnit(unit, "does not stop") for unit in stopping.kill))
     wake_times = (*draft.wake_times, gpu.next_pass_at, stopping.next_pass_at)
@@ -83,6 +84,7 @@ def reconcile(
         challenges=facts.challenges, authorities=authorities(facts.sites), redirects=redirects(facts.sites),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
         sticky=draft.sticky,
+        callers=draft.callers, calls=draft.calls,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
@@ -116,7 +118,8 @@ def _plan_group(
         return into
 
     if group.rests(sleeping, awake, facts.candidates):
-        key = (base_domain, facts.sites, facts.start_s, facts.gpu_wait_s)
+        numbers = tuple(map(facts.numbers.get, group.callers))
+        key = (base_domain, facts.sites, facts.start_s, facts.gpu_wait_s, numbers)
         draft.add(group.share(key, lambda: planned(Draft())))
     else:
         planned(draft)
@@ -135,7 +138,10 @@ def _plan_app(
         draft.restricted[host] = app.key.id
         draft.open_paths |= keys(host, revision.open_paths)
     if revision is not None:
-        draft.names |= dict.fromkeys(others(revision.spec, base_domain, facts.sites), host)
+        draft.names |= dict.fromkeys(others(revision.spec, base_domain, facts.sites), host) | calls.alias(
+            app.key, host
+        )
+    calls.of_app(app, app.serving_replicas, facts.numbers, base_domain, draft)
     if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
     elif app.pooled:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from flyted.contract.names import CALLS_ADDRESS
+
 Address = tuple[int, list[int], int]
 """(AF_INET or AF_INET6, the bytes, the prefix length): an address as D-Bus takes it."""
 
@@ -23,6 +25,7 @@ class Network(enum.Enum):
     """The kind of network that an app has."""
 
     OWN = "its own, with egress"
+    APPS = "its own, to the apps that it may call"
     NONE = "its own, empty one"
 
 
@@ -162,10 +165,12 @@ listens there. Apps then cannot resolve names, and doctor says so.
 
 def sandbox(network: Network, *, gpu: bool = False) -> dict[str, Any]:
     """Return the properties of the sandbox. ``gpu``: whether the app uses GPUs."""
-    rows = SANDBOX + NETWORK + (NO_EGRESS if network is Network.NONE else ()) + (GPU if gpu else ())
+    rows = SANDBOX + NETWORK + (() if network is Network.OWN else NO_EGRESS) + (GPU if gpu else ())
     properties = {row.name: row.value for row in rows}
     if network is Network.OWN:
         properties["IPAddressDeny"] = [address(net) for net in CLOSED_NETWORKS]
+    if network is Network.APPS:
+        properties["IPAddressAllow"] = [*properties["IPAddressAllow"], address(CALLS_ADDRESS)]
     return properties
 
 

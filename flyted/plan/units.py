@@ -21,15 +21,16 @@ from typing import Any, Literal
 from zlib import crc32
 
 from flyted.contract.app import SHARED_MEMORY, AppSpec, SecretUse
-from flyted.contract.names import EGRESS_UNIT, Replica, network_of, set_by_systemd, state_name, user_of
+from flyted.contract.names import CALLS_ADDRESS, EGRESS_UNIT, Replica, network_of, set_by_systemd, state_name, user_of
 from flyted.launch import words
 from flyted.layers.words import PATH
-from flyted.plan import command, data_folder, knative, parameter_mounts, rooted, volumes
+from flyted.plan import calls, command, data_folder, knative, parameter_mounts, rooted, volumes
 from flyted.plan.engines.shape import Shape, shape_of
 from flyted.plan.facts import Platform, RootFact
 from flyted.plan.gpus import driver
 from flyted.plan.gpus.lease import CREDENTIAL as GPU
 from flyted.plan.images import root_mount
+from flyted.plan.layout import LAYOUT, Layout
 from flyted.plan.sandbox import GPU_SERVICES, RESOLVERS, RUN, STUB_RESOLVERS, Network, little_of_run, sandbox
 from flyted.plan.secrets import SUMS, credential_id
 from flyted.plan.start import CREDENTIAL as START
@@ -53,42 +54,13 @@ LANG = "C.UTF-8"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The paths on this machine, and the group that the ingress runs as."""
-
-    state: str = "/var/lib/flyted"
-    run: str = "/run/flyted"
-    launch: str = "/usr/lib/flyted/flyted/launch"
-    resolver: str = "/usr/lib/flyted/resolv.conf"
-    ingress_group: str = "haproxy"
-
-    @property
-    def apps(self) -> str:
-        """The folder that holds the apps' sockets."""
-        return f"{self.run}/apps"
-
-    @property
-    def starts(self) -> str:
-        """The folder that holds the start documents of apps (plan/start.py), which PID 1 reads."""
-        return f"{self.run}/starts"
-
-    def start_file(self, replica: Replica) -> str:
-        """Return the path of the replica's start document."""
-        return f"{self.starts}/{replica.service}"
-
-    @property
-    def credentials(self) -> str:
-        """The socket on which systemd asks flyted for credentials."""
-        return f"{self.run}/credentials.sock"
-
-
-@dataclass(frozen=True)
 class UnitPair:
     """Both units of a replica, the meaning of each secret credential of the service, and its start document.
 
     ``start``: the content of ``Layout.start_file``, which must exist before the units do. A file with another content
     means that the existing units were made with other properties. ``mounts``: the unit that both require, by its name,
-    if the image has a root of its own.
+    if the image has a root of its own. ``hosts``: the content of ``Layout.hosts_file``, which has to exist as well; ""
+    for an app that calls no other.
     """
 
     socket: Properties
@@ -96,6 +68,8 @@ class UnitPair:
     start: bytes
     credentials: dict[str, SecretUse | Literal["sums"]]
     mounts: dict[str, Properties] = field(default_factory=dict)
+    hosts: str = ""
+    egress: bool = True
 
 
 def app_units(
@@ -109,18 +83,19 @@ def app_units(
     platform: Platform = PLATFORM,
     readable: Iterable[str] = (),
     nameservers: Iterable[str] = (),
+    hosts: str = "",
     start_s: int = START_S,
     gpu_wait_s: int = 0,
     machine_bytes: int = 0,
-    layout: Layout = Layout(),
+    layout: Layout = LAYOUT,
 ) -> UnitPair:
     """Return the units of one replica.
 
     ``python``: the interpreter, by default the image's. ``image_env``: variables that the image's layers set; the
     app's own win. ``root``: that of an image which has no folder ``image_path``. ``readable``: more paths to show to
     the app although they are where apps see nothing (below the state folder or /run). ``nameservers``: the host's.
-    ``start_s``: seconds within which the app must serve once it has its GPUs, for which it waits up to ``gpu_wait_s``
-    seconds. ``machine_bytes``: the machine's memory.
+    ``hosts``: the text of its /etc/hosts. ``start_s``: seconds within which the app must serve once it has its GPUs,
+    for which it waits up to ``gpu_wait_s`` seconds. ``machine_bytes``: the machine's memory.
 
     Raises :class:`InvalidInput` if the start document is too large.
     """
@@ -130,7 +105,8 @@ def app_units(
     engine = shape_of(spec, f"/var/cache/{state_name(replica.app_id)}", machine_bytes)
     environment = _environment(spec, replica, path, [*image_env, *(engine.env if engine else ())])
     start_s = int(spec.start_timeout_s or start_s) + (gpu_wait_s if spec.gpu_count else 0)
-    own_resolver = network_kind(spec) is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
+    network = network_kind(spec)
+    own_resolver = network is Network.OWN and bool(set(nameservers) & set(STUB_RESOLVERS))
     run = little_of_run([*(() if own_resolver else RESOLVERS), *(GPU_SERVICES if spec.gpu_count else ())])
     service: Properties = {
         **_running(spec, [*interpreter, layout.launch, words.APP, spec.key.name, words.START, START], start_s),
@@ -138,18 +114,18 @@ def app_units(
         "Environment": [f"LANG={LANG}"],
         **_view(spec, replica, credentials, [] if root else [image_path, *readable], run, layout),
         **_limits(spec),
-        **sandbox(network_kind(spec), gpu=bool(spec.gpu_count)),
+        **sandbox(network, gpu=bool(spec.gpu_count)),
     }
     if spec.server_port:  # without uvicorn a proxy leads requests to the app: drain it before the app gets SIGTERM
         argv = [*interpreter, layout.launch, words.DRAIN]
         service["ExecStopEx"] = [(argv[0], argv, ["no-env-expand"])]
-    if network_kind(spec) is Network.OWN:
+    if network is not Network.NONE:
         # the network starts, and is made again, beside the app: launch waits for it (launch/network.py), not systemd
         service |= {"JoinsNamespaceOf": [network_of(replica)], "Wants": [network_of(replica), EGRESS_UNIT]}
+        own = [(layout.hosts_file(replica), calls.HOSTS, False, 0)] if spec.calls else []
         if own_resolver:  # the machine's resolver is on the machine's loopback, which is not the app's
-            service["BindReadOnlyPaths"] = [
-                *service["BindReadOnlyPaths"], (layout.resolver, "/etc/resolv.conf", False, 0)
-            ]  # fmt: skip
+            own.append((layout.resolver, "/etc/resolv.conf", False, 0))
+        service["BindReadOnlyPaths"] = [*service["BindReadOnlyPaths"], *own]
     asked = [(name, layout.credentials) for name in [*credentials, *([GPU] if spec.gpu_count else [])]]
     service = volumes.view(service | data_folder.view(replica, root, platform), spec, rooted=root is not None)
     service["LoadCredential"] = [(START, layout.start_file(replica)), *asked]
@@ -161,13 +137,16 @@ def app_units(
         environment = driver.environment(spec, environment)
         service, socket = rooted.in_root(service, spec, replica, root, layout.launch), socket | rooted.needs(replica)
         options = [*rooted.launch_options(root), *options]
-    start = start_document(environment, options, [socket, service, *mounts.values()])
-    return UnitPair(socket, service, start, credentials, mounts)
+    known = calls.hosts(spec.calls, hosts)
+    start = start_document(environment, options, [socket, service, *mounts.values(), *([known] if known else [])])
+    return UnitPair(socket, service, start, credentials, mounts, known, spec.egress)
 
 
 def network_kind(spec: AppSpec) -> Network:
     """Return the kind of network that an app has: always one of its own, with egress or without."""
-    return Network.OWN if spec.egress else Network.NONE
+    if spec.egress:
+        return Network.OWN
+    return Network.APPS if spec.calls else Network.NONE
 
 
 def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Literal["sums"]]:
@@ -179,7 +158,7 @@ def credential_ids(secrets: Iterable[SecretUse]) -> dict[str, SecretUse | Litera
     return {**ids, SUMS: "sums"} if ids else {}
 
 
-def socket_path(replica: Replica, layout: Layout = Layout()) -> str:
+def socket_path(replica: Replica, layout: Layout = LAYOUT) -> str:
     """Return the path of the socket on which a replica listens."""
     return f"{layout.apps}/{replica.server}.sock"
 
@@ -198,7 +177,7 @@ def _socket(spec: AppSpec, replica: Replica, layout: Layout) -> Properties:
         "Slice": f"flyted-sockets-{crc32(replica.app_id.encode()) % SOCKET_SLICES}.slice",
         # keeps the network while the app sleeps, so that a wake finds it, and starts it again whatever stopped it; the
         # router too: a network that came back while the router was still being stopped would not start it
-        **({"Upholds": [network_of(replica), EGRESS_UNIT]} if network_kind(spec) is Network.OWN else {}),
+        **({} if network_kind(spec) is Network.NONE else {"Upholds": [network_of(replica), EGRESS_UNIT]}),
     }
 
 
@@ -232,8 +211,7 @@ def _launch_options(
         yield from (words.SLEEP, str(spec.engine_sleep))
     if spec.secret_in_argv:
         yield from (words.SECRET_IN_ARGV, words.YES)
-    if network_kind(spec) is Network.OWN:
-        yield from (words.EGRESS, words.YES)
+    yield from _network_options(spec)
     for name, use in credentials.items():
         if use == "sums":
             yield from (words.SUMS, name)
@@ -246,6 +224,15 @@ def _launch_options(
         yield from (words.GPU, GPU)
     yield from volumes.options(spec)
     yield from command.options(engine.command if engine else spec.command)
+
+
+def _network_options(spec: AppSpec) -> Iterable[str]:
+    if network_kind(spec) is Network.OWN:
+        yield from (words.EGRESS, words.YES)
+    if network_kind(spec) is Network.APPS:
+        yield from (words.ONLY_CALLS, CALLS_ADDRESS)
+    if spec.calls:
+        yield from (words.CALLS, ",".join(spec.calls))
 
 
 def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
@@ -261,7 +248,7 @@ def _port_options(spec: AppSpec, engine: Shape | None) -> Iterable[str]:
         yield from (words.HEALTH, engine.health)
 
 
-def bundle_path(digest: str, layout: Layout = Layout()) -> str:
+def bundle_path(digest: str, layout: Layout = LAYOUT) -> str:
     """Return the path of the code bundle with this SHA-256."""
     return f"{layout.state}/bundles/{digest}.tar.gz"
 
@@ -280,6 +267,7 @@ def _environment(spec: AppSpec, replica: Replica, path: str, image_env: Sequence
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": spec.key.domain,
         **knative.variables(spec.key, replica.revision, spec.port or spec.server_port or spec.container_port),
         **({"_F_SYS_PATH": spec.sys_path} if spec.sys_path else {}),
+        **({words.ENDPOINTS: calls.ENDPOINTS} if spec.calls else {}),
     }
     return environment | dict(spec.env)
 

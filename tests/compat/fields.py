@@ -19,7 +19,7 @@ _OF_LOCAL = "for flyte serve --local only"
 
 FIELDS: dict[str, tuple[str, str]] = {
     "AppEnvironment.name": (HONOURED, "63 characters at most"),
-    "AppEnvironment.depends_on": (HONOURED, "apps are served first; tasks are reported and skipped"),
+    "AppEnvironment.depends_on": (HONOURED, "apps are served first and may be called; tasks are reported and skipped"),
     "AppEnvironment.pod_template": (REFUSED, "flyted uses no Kubernetes"),
     "AppEnvironment.description": (HONOURED, ""),
     "AppEnvironment.secrets": (HONOURED, "a missing one is refused with the command that creates it"),
@@ -58,7 +58,10 @@ FIELDS: dict[str, tuple[str, str]] = {
     "Link.is_relative": (HONOURED, ""),
     "Timeouts.request": (HONOURED, "counted from when the app has the request; 1 ms to 1 h"),
     "Parameter.name": (HONOURED, ""),
-    "Parameter.value": (HONOURED, "a string, File or Dir; RunOutput, ArtifactValue and AppEndpoint are refused"),
+    "Parameter.value": (
+        HONOURED,
+        "a string, File, Dir or AppEndpoint; RunOutput, ArtifactValue and public=True are refused",
+    ),
     "Parameter.type": (HONOURED, ""),
     "Parameter.env_var": (HONOURED, "but for variables that change what runs"),
     "Parameter.download": (HONOURED, "a path of this machine is used where it is"),

@@ -52,4 +52,4 @@ def test_other_calls_are_not(text: str) -> None:
 
 def test_what_names_a_cluster_is_the_same_here_and_at_run_time() -> None:
     """launch imports nothing of ours, so it has a list of its own."""
-    assert calls.NAMED_BY == control_plane._NAMED_BY
+    assert calls.NAMED_BY == control_plane.NAMED_BY

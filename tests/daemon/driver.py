@@ -11,6 +11,7 @@ from flyted.daemon.access.ingress_tokens import IngressTokens, wanted
 from flyted.daemon.access.tokens import Tokens as Access
 from flyted.daemon.api.verbs import Verb
 from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.callers import Callers
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
 from flyted.daemon.apps.verbs import Apps
@@ -46,7 +47,7 @@ from flyted.host.tokens import Tokens
 from flyted.host.volumes import Volumes
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.state import Listen
-from flyted.plan.units import Layout
+from flyted.plan.layout import Layout
 from tests.daemon.clocks import FakeClock
 from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.daemon.world import World
@@ -91,8 +92,9 @@ class Daemon:
         acme = Acme(self.systemd, self.vault, sites, kept, clock, {})
         tls = Tls(self.vault, self.ingress, DOMAIN, folder / "ca.pem", clock, sites.all, kept)
         self.execute = execute = Execute(
-            machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls, acme
-        )
+            machine, store, config, explain, inventory, images, self.unused, ingress_tokens, tls, acme,
+            Callers(config.layout.calls),
+        )  # fmt: skip
         self.leases = GpuLeases(machine, inventory, self.table, execute, poked.set, GPU_WAIT_S)
         upkeep = Upkeep(images, self.unused, ingress_tokens, tls, acme, clock, execute, poked.set)
         self.loop = loop = Loop(look, execute, explain, self.leases, upkeep, DOMAIN, poked)

@@ -19,6 +19,7 @@ from flyted.contract.names import Replica
 from flyted.contract.texts import MAX_TEXT
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.apps.bundles import Bundles
+from flyted.daemon.apps.callers import Callers
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.execute import Execute
@@ -50,8 +51,8 @@ from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.state import IngressState, Listen
+from flyted.plan.layout import Layout
 from flyted.plan.start import LIMIT
-from flyted.plan.units import Layout
 from tests.daemon.clocks import BEGAN, FakeClock
 from tests.daemon.event_loop import run
 from tests.daemon.fake_systemd import Systemd
@@ -229,7 +230,8 @@ class Machine:
         self.acme = acme = Acme(self.systemd, self.vault, self.sites, kept, clock, {})
         self.tls = tls = Tls(self.vault, self.haproxy, DOMAIN, folder / "ca.pem", clock, self.sites.all, kept)
         self.execute = Execute(
-            effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls, acme
+            effects, store, self.config, self.explain, self.inventory, images, unused, ingress_tokens, tls, acme,
+            Callers(self.config.layout.calls),
         )  # fmt: skip
         self.leases = GpuLeases(effects, self.inventory, self.table, self.execute, poked.set, 60)
         upkeep = Upkeep(images, unused, ingress_tokens, tls, acme, clock, self.execute, poked.set)

@@ -23,7 +23,7 @@ from flyted.daemon.config import Config
 from flyted.daemon.settings import Settings
 from flyted.host import people
 from flyted.plan.ingress.ports import INGRESS_UNIT
-from flyted.plan.units import Layout
+from flyted.plan.layout import Layout
 from tests.daemon.stand_ins import quick_store
 from tests.daemon.world import World
 from tests.daemon.world_host import GpuHelper, Journal, Systemd

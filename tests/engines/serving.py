@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flyted.plan.units import Layout
+from flyted.plan.layout import Layout
 from tests import tiny_model
 from tests.machine.kit.leaks import Search
 from tests.machine.kit.openai_client import outcome, started

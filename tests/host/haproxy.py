@@ -111,13 +111,13 @@ class Machine:
         self.certificate = folder / "site.pem"
         self.certificate.write_bytes(issue_leaf(self.ca, now=dt.datetime.now(dt.UTC)).pem)
         self.admin = folder / "admin.sock"
-        https, http = free_ports(2)
+        https, http, self.calls = free_ports(3)
         self.listen = Listen(https, http, ("127.0.0.1",))
         others = folder / "certificates"
         others.mkdir()
         self.places = HaproxyPaths(
             str(self.files), str(self.certificate), f"{others}/", str(others), f"unix@{self.admin} mode 600",
-            inherits=False, gateway=str(folder / "gateway.sock"),
+            inherits=False, gateway=str(folder / "gateway.sock"), calls=f"127.0.0.1:{self.calls}",
         )  # fmt: skip
         self.certificates: list[Certificate] = []
         self.ingress = Ingress(self.admin, self.files, places=self.places, certificates=lambda: self.certificates)
@@ -193,6 +193,12 @@ class Machine:
     def send_plain(self, raw: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.listen.http_port), 10) as connection:
             return exchange(connection, raw)
+
+    def call(self, raw: bytes, source: str, quiet: float = 5.0) -> bytes:
+        """Sends bytes as an app that has the address ``source`` would, to call another one."""
+        where = ("127.0.0.1", self.calls)
+        with socket.create_connection(where, 10, source_address=(source, 0)) as connection:
+            return exchange(connection, raw, quiet)
 
     def get(self, path: str = "/", host: str = "a.apps.localhost", headers: str = "") -> tuple[int, str, str]:
         """(status, head, body)."""

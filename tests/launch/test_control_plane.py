@@ -81,7 +81,24 @@ def test_what_needs_a_control_plane_fails_at_once_with_the_reason(app: App, way:
 
 def test_the_address_of_an_app_is_refused_with_the_reason(app: App) -> None:
     """What flytectl and the gateway did not see in the code (contract/endpoints.py)."""
-    assert "apps cannot reach each other, so an app cannot use another's endpoint" in app.get("/endpoint")[1]
+    said = app.get("/endpoint")[1]
+    assert "this app may not call app 'x': name it in depends_on" in said
+    assert "--may-call x" in said
+
+
+@pytest.mark.parametrize(("names", "allowed"), [("x", True), ("w,x,y", True), ("y", False)])
+def test_the_address_of_an_app_that_it_may_call(
+    make_unit: MakeUnit, running: Keep, tmp_path: Path, names: str, allowed: bool
+) -> None:
+    """By the pattern that flyted sets, for the apps that flyted lets it call."""
+    pytest.importorskip("flyte.app")
+    unit = make_unit(variables={"INTERNAL_APP_ENDPOINT_PATTERN": "http://{app_fqdn}.apps.internal"})
+    command = ["fserve", "--resolver-args", "a:env", "--"]
+    code = bundle(tmp_path, {"a.py": SOURCE})
+    app = running(unit.start(code, command, options=[*unit.options(code), "--calls", names])).ready()
+    said = app.get("/endpoint")[1]
+    assert (said == '"http://x.apps.internal"') is allowed
+    assert ("may not call app 'x'" in said) is not allowed
 
 
 def test_an_app_without_the_sdk_does_not_import_it(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:

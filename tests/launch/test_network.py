@@ -43,6 +43,20 @@ def test_a_route_that_is_there_is_not_waited_for(routes: Path) -> None:
     network.await_egress(0)
 
 
+CALLS = "eth0\t01FF12C6\t010012C6\t0007\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n"
+
+
+def test_an_app_that_reaches_only_apps_waits_for_the_route_to_them(routes: Path) -> None:
+    """It has no default route."""
+    routes.write_text(HEAD + CLOSED + NEAR + OUT)
+    with pytest.raises(Refused, match="its network was not ready"):
+        network.await_route("198.18.255.1", 0.05)
+    routes.write_text(HEAD + CLOSED + NEAR + CALLS)
+    network.await_route("198.18.255.1", 0)
+    with pytest.raises(Refused, match="its network was not ready"):
+        network.await_egress(0.05)
+
+
 def test_a_route_that_comes_late_is_enough(routes: Path) -> None:
     """Seen soon after."""
     routes.write_text(HEAD)

@@ -161,20 +161,21 @@ def test_tasks_alone_are_refused_at_once(desk: Desk) -> None:
     assert f"is not supported: {NOT_HERE}" in sdk_refused("get", "run")
 
 
-def test_another_apps_address_is_refused_before_it_is_served() -> None:
-    """It was served, and failed at the first request; the other app is served."""
+def test_another_apps_address_is_known() -> None:
+    """By both commands: the app may call what it depends on, and is told where that is."""
     file = write("field-back")
     path = Path("/home/alice", file)
     path.write_text(
         path.read_text()
-        + "\nfront = FastAPIAppEnvironment(name='field-front', app=FastAPI(), image=image, depends_on=[env])\n"
-        + "@front.app.get('/ask')\ndef ask():\n    return env.endpoint\n"
+        + "\nfront = FastAPIAppEnvironment(name='field-front', app=FastAPI(), image=image, depends_on=[env],"
+        + " requires_auth=False)\n@front.app.get('/ask')\ndef ask():\n    return env.endpoint\n"
     )
-    assert "(env.endpoint): apps cannot reach each other" in refused("flytectl", "serve", file, status=2)
-    assert "apps cannot reach each other" in sdk_refused("serve", "field_back.py", "front")
-    alice("flytectl", "serve", file, "env")
-    assert variables("field-back")
-    assert by("alice", "flytectl", "app", "get", "field-front").returncode == 4
+    alice("flytectl", "serve", file)
+    url = answer("app", "get", "field-front")["url"]
+    assert curl(f"{url}/ask") == (200, '"http://field-back.apps.internal"')
+    flyte("serve", "field_back.py", "front")
+    assert answer("app", "get", "field-front")["calls"] == ["field-back"]
+    assert curl(f"{url}/ask") == (200, '"http://field-back.apps.internal"')
 
 
 def test_what_may_fail_in_the_code_is_said_when_it_is_served() -> None:

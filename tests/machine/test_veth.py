@@ -30,7 +30,7 @@ def namespace(ready):
 
 def router():
     netlink = Netlink()
-    netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU)
+    netlink.bridge(plan.BRIDGE, plan.BRIDGE_INDEX, plan.MTU, plan.STATION)
     netlink.address(plan.BRIDGE, plan.ROUTER, plan.PREFIX)
 
 def app(first, after=lambda: None):
@@ -134,10 +134,10 @@ def test_an_app_is_connected_anew_to_the_next_router() -> None:
     source = (
         "from flyted.launch import network\n"
         "def look():\n"
-        f"    return [network._open(), tried('192.0.2.1', socket.SOCK_DGRAM), [tried(t) for t in {closed}]]\n"
+        f"    return [network._open('0.0.0.0'), tried('192.0.2.1', socket.SOCK_DGRAM), [tried(t) for t in {closed}]]\n"
         "def work():\n"
         "    subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
-        "    steps = [network._open(), plan.address(veth.connect(Netlink(), gate, 7)), look()]\n"
+        "    steps = [network._open('0.0.0.0'), plan.address(veth.connect(Netlink(), gate, 7)), look()]\n"
         "    with socket.create_server((steps[1], 0)) as server:\n"
         "        near, far = socket.create_connection(server.getsockname(), 5), server.accept()[0]\n"
         "    os.kill(gate, 9)\n"
@@ -153,7 +153,7 @@ def test_an_app_is_connected_anew_to_the_next_router() -> None:
         "    tell.send(json.dumps(steps).encode())\n"
         "def taken():\n"
         "    router()\n"
-        "    Netlink().bridge('p9', 1001, 1500)\n"
+        "    Netlink().bridge('p9', 1001, 1500, plan.STATION)\n"
         "told, tell = socket.socketpair()\n"
         "running.append(namespace(work))\n"
         "result = json.loads(told.recv(65536))\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,40 @@ def test_the_range_goes_round_at_its_end() -> None:
     kernel = Kernel()
     assert [connect(kernel, COUNT - 1) for _ in range(3)] == [plan.LAST, plan.FIRST, plan.FIRST + 1]
     assert kernel.addresses[0] == "198.18.3.254"
+
+
+@pytest.mark.parametrize("given", [plan.FIRST_CALLER, plan.FIRST_CLOSED, plan.LAST_CALLER])
+def test_an_app_that_calls_others_gets_the_address_that_it_was_given(given: int) -> None:
+    """Or none: the ingress knows it by that one. Without egress it gets a way to apps, and no other."""
+    kernel = Kernel()
+    routes: list[tuple[str, int]] = []
+    kernel.route = lambda target, prefix, **_way: routes.append((target, prefix))  # type: ignore[attr-defined]
+    assert veth.connect(kernel, ROUTER, 0, given=given) == given  # type: ignore[arg-type]
+    assert kernel.addresses == [plan.address(given)]
+    only = [(plan.ROUTER, 32), (plan.CALLS, 32)]
+    assert routes == (only if given >= plan.FIRST_CLOSED else [(plan.ROUTER, 32), *plan.OPEN])
+    with pytest.raises(Failed, match=f"{plan.address(given)}, which flyted gave this app, is another one's still"):
+        veth.connect(kernel, ROUTER, 0, given=given)  # type: ignore[arg-type]
+    assert kernel.addresses == [plan.address(given)]
+
+
+@pytest.mark.parametrize(("text", "number"), [("1024\n", 1024), ("3071", 3071), (None, 0)])
+def test_the_address_is_read_from_flyteds_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, number: int
+) -> None:
+    """An app that calls no other has no file."""
+    monkeypatch.setattr(veth, "GIVEN", str(tmp_path))
+    if text is not None:
+        (tmp_path / "a-r1-0.number").write_text(text)
+    assert veth._given("a-r1-0") == number
+
+
+@pytest.mark.parametrize("text", ["1023", "3072", "2", "-1", "x", "\u0661"])
+def test_a_number_that_no_caller_can_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The app would have the address of another one."""
+    monkeypatch.setattr(veth, "GIVEN", str(tmp_path))
+    (tmp_path / "a-r1-0.number").write_text(text)
+    with pytest.raises(Failed, match=r"a-r1-0\.number is not valid"):
+        veth._given("a-r1-0")

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flyted.contract.names import EGRESS_UNIT, Replica, network_of
+from flyted.contract.names import CALLS_ADDRESS, CALLS_NET_UNIT, EGRESS_UNIT, Replica, network_of
 from flyted.net import plan, veth
+from flyted.plan import calls
+from flyted.plan.ingress import internal
+from flyted.plan.ingress.ports import CALLS_NAME, INGRESS_UNIT
+from flyted.plan.layout import Layout
 from flyted.plan.sandbox import CLOSED_NETWORKS, LOOPBACK, STUB_RESOLVERS
 from flyted.plan.units import SLICE
 
@@ -21,19 +25,22 @@ UNIT = (ROOT / "units" / EGRESS_UNIT).read_text()
 
 def test_each_app_has_addresses_of_its_own() -> None:
     """All different, none the router's, all in its subnet."""
-    numbers = range(plan.FIRST, plan.LAST + 1)
+    numbers = [*range(plan.FIRST, plan.LAST + 1), *range(plan.FIRST_CALLER, plan.LAST_CALLER + 1)]
     net = ipaddress.ip_network(f"{plan.ROUTER}/{plan.PREFIX}", strict=False)
     assert any(net[0] in ipaddress.ip_network(f"{each}/{prefix}") for each, prefix in plan.CLOSED)
     found = {ipaddress.ip_address(plan.address(number)) for number in numbers}
     assert len(found) == len(numbers)
     assert all(each in net for each in found)
-    assert ipaddress.ip_address(plan.ROUTER) not in found
+    assert not {ipaddress.ip_address(plan.ROUTER), ipaddress.ip_address(plan.CALLS)} & found
+    closed_net = ipaddress.ip_network(plan.CLOSED_CALLERS)
+    closed = {number for number in numbers if ipaddress.ip_address(plan.address(number)) in closed_net}
+    assert closed == set(range(plan.FIRST_CLOSED, plan.LAST_CALLER + 1))
     outside = ipaddress.ip_network(plan.OUTSIDE)
     assert not outside.overlaps(net)
     assert ipaddress.ip_address(plan.RESOLVER) == outside[3]
 
 
-@pytest.mark.parametrize("number", [plan.FIRST, 255, 256, plan.LAST])
+@pytest.mark.parametrize("number", [plan.FIRST, 255, 256, plan.LAST, plan.FIRST_CALLER, plan.LAST_CALLER])
 def test_an_address_says_whose_it_is(number: int) -> None:
     """And one that is no app's is nobody's."""
     assert plan.number(plan.address(number)) == number
@@ -41,7 +48,16 @@ def test_an_address_says_whose_it_is(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", [plan.ROUTER, plan.address(0), plan.address(plan.LAST + 1), "198.18.255.255", plan.RESOLVER]
+    "address",
+    [
+        plan.ROUTER,
+        plan.address(0),
+        plan.address(plan.LAST + 1),
+        plan.address(plan.LAST_CALLER + 1),
+        plan.CALLS,
+        "198.18.255.255",
+        plan.RESOLVER,
+    ],
 )
 def test_an_address_that_no_app_can_have_is_nobodys(address: str) -> None:
     """The router's, and what is beyond the last port of the bridge."""
@@ -92,6 +108,25 @@ def test_the_way_out_reaches_nothing_that_apps_may_not_reach() -> None:
     """slirp4netns's connections count for its own unit: the same networks are closed there, in the same words."""
     assert re.findall(r"^IPAddressDeny=(\S+)$", UNIT, re.MULTILINE) == list(CLOSED_NETWORKS)
     assert re.findall(r"^IPAddressAllow=(\S+)$", UNIT, re.MULTILINE) == list(STUB_RESOLVERS)
+
+
+def test_what_apps_call_apps_by_is_the_same_everywhere() -> None:
+    """The address, its port, the numbers of callers and their folder stand in several places that may not import."""
+    numbers = (calls.FIRST, calls.FIRST_CLOSED, calls.LAST)
+    assert numbers == (plan.FIRST_CALLER, plan.FIRST_CLOSED, plan.LAST_CALLER)
+    assert all(calls.address(number) == plan.address(number) for number in range(calls.FIRST, calls.LAST + 1))
+    assert calls.ROUTES == plan.STATUS
+    assert plan.OPEN[0] == (CALLS_ADDRESS, 32), "an app that reaches only apps has this route alone"
+    assert Layout().calls == veth.GIVEN
+    networks = [ipaddress.ip_network(each) for each in internal.CALLER_NETWORKS.split()]
+    assert [str(net[0]) for net in networks] == [plan.address(numbers[0]), plan.address(numbers[1])]
+    assert str(networks[-1][-1]) == plan.address(numbers[2])
+    socket = (ROOT / "units" / "flyted-calls.socket").read_text()
+    assert f"\nListenStream={CALLS_ADDRESS}:{plan.CALLS_PORT}\n" in socket
+    assert f"\nFileDescriptorName={CALLS_NAME}\n" in socket
+    assert f"\nJoinsNamespaceOf={CALLS_NET_UNIT}\n" in socket
+    assert f"\nWants={CALLS_NET_UNIT}\n" in UNIT
+    assert "\nSockets=flyted-calls.socket\n" in (ROOT / "units" / INGRESS_UNIT).read_text()
 
 
 def test_the_units_and_the_code_agree() -> None:

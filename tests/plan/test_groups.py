@@ -19,7 +19,7 @@ NUMBERS = st.integers(0, SIZE + 3)
 WHAT = (
     "stop", "delete", "wake", "guard", "keep up", "fall", "orphan", "deploy", "outdated", "work", "fail", "leave",
     "serve", "never", "sleep", "half", "engine", "slower", "moved", "several", "another", "another sleeps",
-    "needs more",
+    "needs more", "call", "number",
 )  # fmt: skip
 CHANGES = st.one_of(
     st.tuples(st.sampled_from(WHAT), NUMBERS), st.tuples(st.just("guard"), st.integers(SIZE + 4, SIZE + 9))
@@ -69,6 +69,8 @@ class Story:
                 self.apps[name] = app(name, serving=None)
             case "engine":
                 self.add(name, engine_sleep=1, request_timeout_s=7.0)
+            case "call":
+                self.add(name, calls=("a1", f"b{number}"))
 
     def _runs(self, what: str, replica: Replica, number: int) -> None:
         match what:
@@ -91,6 +93,9 @@ class Story:
             case "needs more":
                 scale = Scale(1, frozenset({number % 2 + 1}), seen_at=99.5)
                 self.more["scales"] = {**self.more.get("scales", {}), replica.app_id: scale}
+            case "number":
+                numbers = {Replica(f"a{each}", 1): 1024 + each + number for each in range(0, SIZE, 2)}
+                self.more["numbers"] = numbers
             case "slower":
                 self.more["start_s"] = 300.0 + number
             case "moved":

@@ -92,6 +92,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         challenges={"b.example.org": "p" * 43},
         authorities={"flyted.box.lan": "box.lan"}, redirects={"old.example.org": "apps.example.org"},
         sticky={"pool-7": "yes"},
+        callers={"198.18.4.0": "shop/prod/b"}, calls={"198.18.4.0/llm": "a.apps.localhost"},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -110,6 +111,8 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "restricted.map": "a.apps.localhost a\n",
         "open-paths.map": "a.apps.localhost/v1/ open\n",
         "sticky.map": "pool-7 yes\n",
+        "callers.map": "198.18.4.0 shop/prod/b\n",
+        "calls.map": "198.18.4.0/llm a.apps.localhost\n",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"
 

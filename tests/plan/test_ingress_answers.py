@@ -68,6 +68,7 @@ def test_what_haproxy_has_is_read_back():
         "authorities.map": "0x1 flyted.box.lan box.lan\n", "redirects.map": "0x1 old.example.org apps.example.org\n",
         "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
         "sticky.map": "",
+        "callers.map": "0x1 198.18.4.0 shop/prod/b\n", "calls.map": "0x1 198.18.4.0/llm a.apps.localhost\n",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
@@ -81,6 +82,8 @@ def test_what_haproxy_has_is_read_back():
     assert found.state.challenges == {"b.example.org": "p" * 43}
     assert found.state.authorities == {"flyted.box.lan": "box.lan"}
     assert found.state.open_paths == {"a.apps.localhost/v1/": "open"}
+    assert found.state.callers == {"198.18.4.0": "shop/prod/b"}
+    assert found.state.calls == {"198.18.4.0/llm": "a.apps.localhost"}
     assert found.resting == {"b-r1-0"}
     assert found.structure == "flyted-0011"
 

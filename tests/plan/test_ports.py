@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from flyted.contract.errors import HostFailure
 from flyted.host.signatures import properties
 from flyted.plan.ingress.config import render_config
-from flyted.plan.ingress.ports import choose_ports, ingress_socket, listeners, listening, loopback_addresses
+from flyted.plan.ingress.ports import (
+    CALLS_NAME,
+    INGRESS_SOCKET,
+    choose_ports,
+    ingress_socket,
+    listeners,
+    listening,
+    loopback_addresses,
+)
 from flyted.plan.ingress.state import IngressState, Listen
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -90,20 +98,53 @@ def test_a_choice_is_never_taken_and_never_twice_the_same(taken, https, http):
     assert not {listen.https_port, listen.http_port} & taken
 
 
+def read_by_haproxy(config, names):
+    """What is left of a configuration where systemd passes descriptors of these names."""
+    left, holds = [], []
+    for line in config.splitlines():
+        word, _, condition = line.strip().partition(" ")
+        if word == ".if":
+            tests = re.findall(r'streq\("\$LISTEN_FDNAMES","([^"]*)"\)', condition)
+            holds.append(":".join(names) in tests if tests else True)
+        elif word == ".else":
+            holds[-1] = not holds[-1]
+        elif word == ".endif":
+            holds.pop()
+        elif all(holds):
+            left.append(line)
+    return "\n".join(left)
+
+
 @pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.1", "::1"), ("0.0.0.0", "::", "192.0.2.1")])
-def test_haproxy_takes_each_listener_for_what_it_is(addresses):
-    """Descriptor 3 is the admin socket; every ``bind fd@N`` is, counted from 3, the listener that it names."""
+@pytest.mark.parametrize("calls", [None, "first", "last"])
+def test_haproxy_takes_each_listener_for_what_it_is(addresses, calls):
+    """The first of the ingress's own is the admin socket; every ``bind fd@N`` is the listener that it names.
+
+    That for calls between apps, if it is there, comes before or behind these.
+    """
     listen = Listen(8443, 8080, addresses)
-    config = render_config(IngressState(), listen)
-    assert "stats socket fd@3 level admin" in config
+    own = [INGRESS_SOCKET] * len(listeners(listen))
+    names = {None: own, "first": [CALLS_NAME, *own], "last": [*own, CALLS_NAME]}[calls]
+    config = read_by_haproxy(render_config(IngressState(), listen), names)
+    first = 4 if calls == "first" else 3
+    assert re.findall(r"stats socket fd@(\d+) level admin", config) == [str(first)]
     assert listeners(listen)[0] == "/run/flyted/admin.sock"
-    https, http = config.split("frontend http\n")
+    https, _, http = config.partition("frontend http\n")
+    http, _, internal = http.partition("frontend internal\n")
     found = {}
     for part, port in ((https, 8443), (http, 8080)):
         for fd, where in re.findall(r"bind fd@(\d+) .*# (\S+)", part):
             assert where.endswith(f":{port}")
             found[int(fd)] = where
-    assert found == dict(enumerate(listeners(listen)[1:], 4))
+    assert found == dict(enumerate(listeners(listen)[1:], first + 1))
+    assert re.findall(r"bind fd@(\d+)", internal) == ([str(3 + names.index(CALLS_NAME))] if calls else [])
+    assert ".alert" not in config
+
+
+@pytest.mark.parametrize("names", [[CALLS_NAME], [], [INGRESS_SOCKET], [CALLS_NAME, INGRESS_SOCKET]])
+def test_haproxy_does_not_start_with_other_descriptors(names):
+    """One for clients would be its admin socket, say."""
+    assert ".alert" in read_by_haproxy(render_config(IngressState(), Listen()), names)
 
 
 def test_the_listeners_outlast_whatever_haproxy_does():

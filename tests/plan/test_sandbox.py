@@ -56,13 +56,15 @@ def test_every_app_has_a_network_of_its_own() -> None:
     for network in Network:
         found = sandbox(network)
         assert found["PrivateNetwork"] is True
-        assert found["IPAddressAllow"] == [address("127.0.0.0/8"), address("::1/128")]
+        calls = [address("198.18.255.1/32")] if network is Network.APPS else []
+        assert found["IPAddressAllow"] == [address("127.0.0.0/8"), address("::1/128"), *calls]
         assert "AF_NETLINK" in found["RestrictAddressFamilies"][1]
 
 
 def test_no_egress_is_closed_twice() -> None:
     """An empty network namespace, and every address but the own loopback denied."""
     assert (2, [0, 0, 0, 0], 0) in sandbox(Network.NONE)["IPAddressDeny"]
+    assert (2, [0, 0, 0, 0], 0) in sandbox(Network.APPS)["IPAddressDeny"]
 
 
 def test_each_network_is_an_entry_of_its_own() -> None:

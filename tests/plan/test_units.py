@@ -19,7 +19,8 @@ from flyted.launch.expand import expand
 from flyted.launch.options import parse
 from flyted.launch.words import quote
 from flyted.plan.app_folders import erase_unit, measure_unit
-from flyted.plan.units import SLICE, SOCKET_SLICES, Layout, UnitPair, app_units, bundle_path, socket_path
+from flyted.plan.layout import Layout
+from flyted.plan.units import SLICE, SOCKET_SLICES, UnitPair, app_units, bundle_path, socket_path
 from tests.values import spec, told
 
 BUNDLE = "a" * 64
@@ -30,8 +31,7 @@ LONGEST = "x" * 63
 
 
 def units(**changes: Any) -> UnitPair:
-    made = spec("authenticated-api", **changes)
-    return app_units(made, Replica(made.key.id, 7), image_path=IMAGE)
+    return app_units(spec("authenticated-api", **changes), Replica("authenticated-api", 7), image_path=IMAGE)
 
 
 def argv(pair: UnitPair) -> list[str]:

@@ -39,7 +39,7 @@ from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan import arguments, parameter_mounts
+from flyted.plan import arguments, calls, parameter_mounts
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
@@ -154,7 +154,8 @@ class Deploy:
         async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
             gpus = await self.gpus.suitable(spec.gpu) if spec.max_replicas > 1 else 0
-            said = notes(spec, capacity(), self.config.sites(), gpus)
+            served = {name for name in spec.calls if self.store.find(dataclasses.replace(spec.key, name=name))}
+            said = (*notes(spec, capacity(), self.config.sites(), gpus), *calls.notes(spec, served))
             for text in (*replaces(self.store.find(spec.key), by), *said):
                 await emit(Progress(NOTE, text))
             image = kept if kept is not None else await building(self.images.ensure(spec, emit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from pathlib import Path
 
 from flyted.build.words import EX_ISOLATED
 from flyted.contract.answers.events import BUILD, STEP, Progress
@@ -15,6 +16,7 @@ from flyted.host.network import nameservers
 from flyted.host.output import lines_to
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import (
+    IMAGES,
     BuildSettings,
     build_failure,
     build_unit,
@@ -53,3 +55,12 @@ async def run(
                 quiet = dataclasses.replace(settings, output_fd=None)
                 await units.run_transient(unit_name(digest), remove_unit([digest], quiet))
     return build_failure(end.result, end.status, lines)
+
+
+def python_of(image: str) -> list[str]:
+    """Return the folder of the image's Python, if uv fetched it, as a list of paths to be made readable.
+
+    It is among the images, of which an app sees only its own.
+    """
+    python = Path(image, "bin/python").resolve()
+    return [str(python.parent.parent)] if python.is_relative_to(IMAGES) else []

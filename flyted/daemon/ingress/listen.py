@@ -16,6 +16,7 @@ from flyted.daemon.settings import Settings
 from flyted.host import network, whole_file
 from flyted.plan.ingress import sites
 from flyted.plan.ingress.ports import (
+    CALLS_SOCKET,
     INGRESS_SOCKET,
     INGRESS_UNIT,
     choose_ports,
@@ -90,6 +91,8 @@ async def ensure_socket(units: effects.Units, listen: Listen) -> None:
     if units.listening(INGRESS_SOCKET) == listeners(listen):
         return
     ran = any(u.active not in AT_REST for u in units.list([INGRESS_UNIT]))
+    if ran:  # a call would start the ingress again, without its ports; this comes back with the ingress
+        await units.stop(CALLS_SOCKET)
     await units.stop(INGRESS_SOCKET)
     if ran:
         await units.stop(INGRESS_UNIT)

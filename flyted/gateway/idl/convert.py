@@ -50,7 +50,7 @@ def described(app: app_definition_pb2.App, recipes: Recipes, blobs: Blobs) -> tu
 def looked_through(spec: AppSpec, bundle: Path) -> AppSpec:
     """Return ``spec`` with what ``contract.code`` finds in the code of ``bundle``.
 
-    Raise :class:`Unsupported` for code that certainly fails. It takes a moment, so do not call it in an event loop.
+    It takes a moment, so do not call it in an event loop.
     """
     with bundle.open("rb") as file:
         return code.looked_through(spec, file)

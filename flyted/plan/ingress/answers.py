@@ -16,6 +16,8 @@ from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     BACKEND,
+    CALLERS,
+    CALLS,
     CHALLENGES,
     DEFAULT_MAXCONN,
     DOMAINS,
@@ -180,6 +182,8 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             restricted=tables[RESTRICTED],
             open_paths=tables[OPEN_PATHS],
             sticky=tables[STICKY],
+            callers=tables[CALLERS],
+            calls=tables[CALLS],
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(

@@ -106,7 +106,9 @@ string "{\"error\":\"@SIGN_IN@\"}\n" \
 if guarded !known !own_pages { req.fhdr(accept) -m sub application/json }
     http-request return status 401 @TEXT@ @OWN@ hdr WWW-Authenticate "Bearer realm=\"flyted\"" \
 string "401: @SIGN_IN@\n" if guarded !known !own_pages
-    # from here on no token of ours is left; the gateway alone reads them
+"""
+
+STRIPPED = r"""    # from here on no token of ours is left; the gateway alone reads them
     http-request del-header authorization if token_sent !gateway
     http-request set-header cookie '%[req.fhdr(cookie),regsub("@SHAPE@","",g),\
 regsub("(^|;)[ \t]*@COOKIE@[ \t]*=[^;]*","",g),ltrim("; ")]' if cookie_sent !gateway

@@ -13,6 +13,8 @@ from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED, host_of
 from flyted.plan.ingress.pools import place
 from flyted.plan.ingress.state import (
     AUTHORITIES,
+    CALLERS,
+    CALLS,
     CHALLENGES,
     CONTROL,
     DOMAINS,
@@ -66,6 +68,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     other = {host: name for host, name in have.hosts.items() if name in pools and wanted.hosts.get(host) != name}
     kept_hosts = {host: name for host, name in have.hosts.items() if host not in other}
     return [
+        *_unset(table[CALLS], have.calls, wanted.calls),  # before an address can be another app's
+        *_unset(table[CALLERS], have.callers, wanted.callers),
+        *_set(table[CALLERS], have.callers, wanted.callers),
+        *_set(table[CALLS], have.calls, wanted.calls),
         *_unset(table[HOSTS], other, {}),
         *_set(table[OPEN_PATHS], have.open_paths, wanted.open_paths),
         *_set(table[RESTRICTED], have.restricted, wanted.restricted),

@@ -11,15 +11,28 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import certificates, clients, pools
+from flyted.plan.ingress import certificates, clients, internal, pools
 from flyted.plan.ingress import paths as ingress_paths
-from flyted.plan.ingress.auth import FOR_APPS, RULES, USES_KEPT_S, filled
-from flyted.plan.ingress.ports import INGRESS_UNIT, bindable
+from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
+from flyted.plan.ingress.inherited import admin, binds
+from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
-from flyted.plan.ingress.request import ADDRESS, CHALLENGE, CHECKS, HOST, MOST_BYTES, MOST_FIELDS, MOST_LENGTH, MOVED
+from flyted.plan.ingress.request import (
+    ADDRESS,
+    CHALLENGE,
+    CHECKS,
+    HOST,
+    MOST_BYTES,
+    MOST_FIELDS,
+    MOST_LENGTH,
+    MOVED,
+    PLAIN,
+)
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     BACKEND,
+    CALLERS,
+    CALLS,
     CHALLENGES,
     DEFAULT_TIMEOUT_MS,
     DOMAINS,
@@ -38,8 +51,6 @@ SITE = "site.pem"
 """The credential of the ingress that holds its certificate and key."""
 CERTIFICATE = f"/run/credentials/{INGRESS_UNIT}/{SITE}"
 GATEWAY_SOCKET = "/run/flyted/gateway.sock"
-ADMIN = "fd@3"  # from PID 1, as all listeners (``ports``): for root alone, and HAProxy sets no file mode wrongly
-FIRST_FD = 4  # the listeners for clients follow
 BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer only while it is in use
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
@@ -63,9 +74,10 @@ class HaproxyPaths:
     certificate: str = CERTIFICATE
     site_files: str = certificates.FILES
     site_folder: str = certificates.FOLDER  # where flyted keeps these
-    admin: str = ADMIN
+    admin: str = ""  # if it does not inherit
     inherits: bool = True  # HAProxy inherits the listeners for clients from PID 1; otherwise it binds them itself
     gateway: str = GATEWAY_SOCKET
+    calls: str = ""  # where it listens for calls between apps, if it does not inherit
 
 
 STANDARD = HaproxyPaths()
@@ -75,7 +87,7 @@ HEAD = r"""# Written by flyted; HAProxy reads it when it starts. While it runs, 
 global
     description @STRUCTURE@
     log stdout format raw daemon
-    stats socket @ADMIN@ level admin
+@ADMIN_SOCKET@
     stats timeout 1h
     # one thread: what a sleeping app's last request and its stop do to each other is tested with one
     nbthread 1
@@ -144,6 +156,15 @@ CROWD = r"""@PROXIED@\
     .endif
 """
 
+DOWN = r"""    http-request return status 503 content-type application/json \
+hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
+if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
+    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
+if { var(txn.unavailable) -m found } !own_pages
+"""
+
 FRONT = r"""
 backend addresses
     .if version_before(3.0)
@@ -156,28 +177,7 @@ backend addresses
 frontend https
 @HTTPS_BINDS@
 @CROWD@@SOURCE@@CHECKS@@REQUESTS@@MOVED@@GUARD@@PATH_RULES@\
-    http-request return status 503 content-type application/json \
-hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
-lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
-if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
-    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
-lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
-if { var(txn.unavailable) -m found } !own_pages
-@ADDRESS@    # no other protocol (h2c) is spoken past these rules
-    acl websocket req.fhdr(upgrade) -m str -i websocket
-    http-request del-header upgrade unless websocket
-    http-request del-header http2-settings
-    http-request del-header connection
-    http-request set-header Connection upgrade if websocket
-    # what a client says about itself is not what we know about it
-    http-request del-header x-forwarded -m beg
-    http-request del-header x-flyte -m beg
-    http-request del-header forwarded
-    http-request del-header x-real-ip
-    http-request del-header proxy
-    http-request set-header X-Forwarded-For %[src]
-    http-request set-header X-Forwarded-Proto https
-    http-request set-header X-Forwarded-Host %[var(txn.at)]
+@DOWN@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
     # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
@@ -203,7 +203,7 @@ if { req.fhdr(authorization) -m found } !{ src 127.0.0.0/8 ::1 } \
 lf-string "308: use https://%[var(txn.host)]@HTTPS_PORT@\n" \
 unless gateway upload put local || { var(txn.authority) -m found }
     use_backend gateway
-
+@INTERNAL_FRONT@
 backend gateway
 @GATEWAY_ERRORS@
     # what the gateway hears about a client is ours alone
@@ -227,6 +227,9 @@ unless { res.fhdr(content-security-policy) -m found }
 
 backend @BACKEND@
 @APP_ERRORS@
+    # these tables are there also if the listener for calls is not
+    acl caller src,map(@FILES@/@CALLERS@) -m found
+    acl called path,map(@FILES@/@CALLS@) -m found
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
     balance random
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
@@ -263,15 +266,17 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     checks, http_checks = CHECKS.replace("@CHALLENGE@", ""), CHECKS.replace("@CHALLENGE@", CHALLENGE)
     usual = (listen.https_port, listen.http_port) == USUAL_PORTS  # a client keeps the port of an address it upgrades
     front = (
-        FRONT.replace("@CHECKS@", checks)
+        FRONT.replace("@INTERNAL_FRONT@", internal.frontend(listen, "" if places.inherits else places.calls))
+        .replace("@CHECKS@", checks)
         .replace("@HTTP_CHECKS@", http_checks)
         .replace("@HSTS@", HSTS if usual else "")
         .replace("@MOVED@", MOVED)
-        .replace("@GUARD@", RULES)
+        .replace("@GUARD@", RULES + STRIPPED)
         .replace("@FOR_APPS@", FOR_APPS)
         .replace("@POOL_RULES@", pools.frontend_rules(places.files))
         .replace("@USE_POOL@", pools.USE)
     )
+    front = front.replace("@DOWN@", DOWN).replace("@PLAIN@", PLAIN)
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
@@ -297,14 +302,14 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@MOST_LENGTH@": str(MOST_LENGTH),
         "@BUFFER@": str(BUFFER),
         "@HARD_FIELDS@": str(HARD_FIELDS),
-        "@ADMIN@": places.admin,
+        "@ADMIN_SOCKET@": admin(listen, "" if places.inherits else places.admin),
         "@BAD@": f"status 400 {TEXT} hdr Connection close",
         "@TEXT@": TEXT,
         "@ERRORS@": errors(),
         "@APP_ERRORS@": app_errors(),
         "@GATEWAY_ERRORS@": gateway_errors(),
-        "@HTTPS_BINDS@": _binds(listen, places, 0, tls),
-        "@HTTP_BINDS@": _binds(listen, places, 1, ""),
+        "@HTTPS_BINDS@": binds(listen, 0, tls, inherits=places.inherits),
+        "@HTTP_BINDS@": binds(listen, 1, "", inherits=places.inherits),
         "@PORTS@": f"{listen.https_port} {listen.http_port}",
         "@GATEWAY_SOCKET@": places.gateway,
         "@GATEWAY@": GATEWAY_HOST,
@@ -316,6 +321,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@CHALLENGES@": CHALLENGES,
         "@AUTHORITIES@": AUTHORITIES,
         "@REDIRECTS@": REDIRECTS,
+        "@CALLERS@": CALLERS,
+        "@CALLS@": CALLS,
         "@AUTHORITY_PATHS@": " ".join(authority.PATHS),
         "@TIMEOUTS@": TIMEOUTS,
         "@UNAVAILABLE@": UNAVAILABLE,
@@ -324,11 +331,3 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     }.items():
         text = text.replace(name, value)
     return text
-
-
-def _binds(listen: Listen, places: HaproxyPaths, which: int, tls: str) -> str:
-    hosts, port = bindable(listen), (listen.https_port, listen.http_port)[which]
-    first = FIRST_FD + which * len(hosts)
-    if places.inherits:
-        return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first))
-    return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)

@@ -9,6 +9,8 @@ from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.state import (
     AUTHORITIES,
+    CALLERS,
+    CALLS,
     CHALLENGES,
     DOMAINS,
     HOSTS,
@@ -46,6 +48,8 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         ingress_paths.RESTRICTED: state.restricted,
         ingress_paths.OPEN_PATHS: state.open_paths,
         STICKY: state.sticky,
+        CALLERS: state.callers,
+        CALLS: state.calls,
     }
 
 

@@ -22,6 +22,9 @@ from flyted.plan.ingress.state import LOOPBACK, Listen
 
 HTTPS, HTTP = 443, 80
 INGRESS_UNIT, INGRESS_SOCKET = "flyted-ingress.service", "flyted-ingress.socket"
+CALLS_SOCKET, CALLS_NAME = "flyted-calls.socket", "calls"
+"""The unit with the port for calls between apps, in another network (units/flyted-calls.socket), and the name of its
+descriptor."""
 ADMIN_SOCKET = "/run/flyted/admin.sock"
 BACKLOG = 4096  # net.core.somaxconn: connections that wait during a restart of HAProxy
 _LISTEN = "0A"

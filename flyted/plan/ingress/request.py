@@ -18,7 +18,7 @@ MOST_FIELDS = 256
 MOST_LENGTH = 18
 """The most digits of Content-Length: HAProxy counts in 64 bits, and takes 2^64+1 for 1."""
 
-CHECKS = r"""    http-request set-var(txn.path) path
+FORM = r"""    http-request set-var(txn.path) path
     http-request return status 431 @TEXT@ hdr Connection close \
 string "431: the headers of this request are too large: @MOST_BYTES@ bytes and @MOST_FIELDS@ fields are the limit\n" \
 if { req.hdrs,length gt @MOST_BYTES@ } || { req.fhdr_cnt gt @MOST_FIELDS@ }
@@ -36,12 +36,20 @@ if { req.fhdr(content-length),length gt @MOST_LENGTH@ }
     http-request return status 405 @TEXT@ string "405: this method is not allowed\n" if { method CONNECT TRACE }
     # ftp:, OPTIONS *: what is left when the host is taken off is no path
     http-request return @BAD@ string "400: this address is not valid\n" unless { url -m beg -i / http:// https:// }
-    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower,rtrim(.)
+"""
+"""What holds for each request, whoever sends it: one way to read it."""
+
+NAMED = r"""    http-request set-var(txn.host) req.fhdr(host),field(1,:),lower,rtrim(.)
     # as the client knows it, which is another one behind a forwarded port
     http-request set-var(txn.port) str()
     http-request set-var-fmt(txn.port) :%[req.fhdr(host),field(2,:)] if { req.fhdr(host) -m sub : }
     http-request set-var-fmt(txn.at) %[var(txn.host)]%[var(txn.port)]
-@CHALLENGE@\
+"""
+
+CHECKS = (
+    FORM
+    + NAMED
+    + r"""@CHALLENGE@\
     # tables know an app by its host at the machine's own base domain; it may have others (a lookup that finds nothing
     # leaves the variable as it is)
     http-request set-var(txn.app) var(txn.host)
@@ -68,6 +76,7 @@ unless { var(txn.app) -m str @GATEWAY@ } || { var(txn.authority) -m found }
     http-request return status 404 @TEXT@ hdr Cache-Control no-store \
 string "404: flyted alone answers the challenges of ACME authorities\n" if { path_beg /.well-known/acme-challenge/ }
 """
+)
 
 MOVED = r"""    # not to be stored: a client may keep a 308 for ever (RFC 9110 15.4.9), and this one ends one day
     http-request return status 308 @TEXT@ @OWN@ \
@@ -89,4 +98,20 @@ ADDRESS = r"""    # the app is asked in the plain form, for a path, at a host th
     http-request set-var-fmt(txn.pathq) /%[var(txn.pathq)] unless { var(txn.pathq) -m beg / }
     http-request set-uri %[var(txn.pathq)] unless { url -m beg / }
     http-request set-header Host %[var(txn.at)]
+"""
+
+PLAIN = r"""    # no other protocol (h2c) is spoken past these rules
+    acl websocket req.fhdr(upgrade) -m str -i websocket
+    http-request del-header upgrade unless websocket
+    http-request del-header http2-settings
+    http-request del-header connection
+    http-request set-header Connection upgrade if websocket
+    # what a client says about itself is not what we know about it
+    http-request del-header x-forwarded -m beg
+    http-request del-header x-flyte -m beg
+    http-request del-header forwarded
+    http-request del-header x-real-ip
+    http-request del-header proxy
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Host %[var(txn.at)]
 """

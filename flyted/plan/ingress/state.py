@@ -26,9 +26,10 @@ FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
 REDIRECTS, STICKY = "redirects.map", "sticky.map"
+CALLERS, CALLS = "callers.map", "calls.map"
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS, STICKY,
+    OPEN_PATHS, STICKY, CALLERS, CALLS,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -47,6 +48,9 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z
 _PATH = re.compile(r"/[A-Za-z0-9/._-]{1,106}")  # sun_path has 108 bytes, the last of which is NUL
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
+_ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_APP = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern}){{0,2}}")
 _REASON_LENGTH = 500
 
 # each pass makes a state of all apps, nearly all of whose words were in the one before
@@ -66,6 +70,11 @@ def _is_server(word: str) -> bool:
 @lru_cache(_KEPT)
 def _is_key(word: str) -> bool:
     return KEY.fullmatch(word) is not None
+
+
+def _is_call(word: str) -> bool:
+    address, _, name = word.partition("/")
+    return _ADDRESS.fullmatch(address) is not None and _NAME.fullmatch(name) is not None
 
 
 T = TypeVar("T")
@@ -159,6 +168,8 @@ class IngressState:
     restricted: Mapping[str, str] = field(default_factory=_empty)  # host name → id of an app with only some paths open
     open_paths: Mapping[str, str] = field(default_factory=_empty)  # host name and path of those → "open"
     sticky: Mapping[str, str] = field(default_factory=_empty)  # pool to whose replicas browsers come back → "yes"
+    callers: Mapping[str, str] = field(default_factory=_empty)  # address of an app that calls others → its key
+    calls: Mapping[str, str] = field(default_factory=_empty)  # that address, "/", name of an app → that app's host
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
@@ -171,13 +182,16 @@ class IngressState:
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         hosts += (*self.redirects, *self.redirects.values())
-        hosts += (*self.authorities, *self.authorities.values())
+        hosts += (*self.authorities, *self.authorities.values(), *self.calls.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky)
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", _is_server, names),
             ("open path", _is_key, self.open_paths),
             ("limit", VALUE.fullmatch, self.limits.values()),
+            ("address", _ADDRESS.fullmatch, self.callers),
+            ("caller", _APP.fullmatch, self.callers.values()),
+            ("call", _is_call, self.calls),
             ("thumbprint", _THUMBPRINT.fullmatch, self.challenges.values()),
         ):
             if not all(map(fits, words)):

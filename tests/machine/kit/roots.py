@@ -16,7 +16,7 @@ from flyted.launch import words
 from flyted.layers.words import BASE
 from flyted.plan.facts import ImageFact, RootFact
 from flyted.plan.images import layer_unit, root_mount
-from flyted.plan.units import Layout
+from flyted.plan.layout import Layout
 from tests import values
 from tests.launch.harness import bundle
 from tests.machine.kit.packages import install

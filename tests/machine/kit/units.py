@@ -17,7 +17,8 @@ from flyted.contract.names import Replica
 from flyted.host import starts
 from flyted.host.units import Units
 from flyted.plan.app_folders import erase_unit
-from flyted.plan.units import Layout, UnitPair, app_units
+from flyted.plan.layout import Layout
+from flyted.plan.units import UnitPair, app_units
 from tests import values
 
 HOME = Path("/srv/flyted-test")
