@@ -44,8 +44,15 @@ class Stack:
             return Place.NOTHING
         return Place.FOLDER if stat.S_ISDIR(os.lstat(f"{found[0]}{where}").st_mode) else Place.FILE
 
-    def _walked(self, path: str) -> str | None:
-        """Return the path that ``path`` leads to; "" if there is none, ``None`` if its links lead too far."""
+    def leads_to(self, path: str) -> str:
+        """Return where a path leads in the image, also if nothing is there yet; "" if its links lead too far."""
+        return self._walked(path, beyond=True) or ""
+
+    def _walked(self, path: str, *, beyond: bool = False) -> str | None:
+        """Return the path that ``path`` leads to; "" if there is none, ``None`` if its links lead too far.
+
+        ``beyond``: what is not there counts as a folder without anything in it.
+        """
         todo, done = path.split("/")[::-1], list[str]()
         visible, links, names = [self._top_first], 0, 0
         while todo:
@@ -61,7 +68,11 @@ class Stack:
                 return None
             found = _entries(visible[-1], "/".join((*done, name)))
             if not found:
-                return ""
+                if not beyond:
+                    return ""
+                done.append(name)
+                visible.append([])
+                continue
             if (target := _link(f"{found[0]}/{'/'.join((*done, name))}")) is None:
                 done.append(name)
                 visible.append(found)

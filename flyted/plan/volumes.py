@@ -117,6 +117,15 @@ def _shown_in_data(spec: AppSpec) -> bool:
     return any(f"{folder}/".startswith(f"{DATA}/") for folder in parameter_mounts.folders(spec))
 
 
+def mount_points(spec: AppSpec, root: RootFact, place: Callable[..., Place]) -> list[str]:
+    """Return the folders of an image in whose place this app sees something else.
+
+    ``place``, and what is raised: as in :func:`check_links`.
+    """
+    check_links(spec, place)
+    return [*root.volumes, *parameter_mounts.folders(spec), *(use.path for use in spec.volumes)]
+
+
 def options(spec: AppSpec) -> Iterator[str]:
     """Yield launch's options: which volumes have to be there."""
     for use in spec.volumes:

@@ -85,6 +85,18 @@ def test_a_path_leads_where_the_overlay_has_it(stack: Stack, path: str, real: st
     assert stack.real(path) == real
 
 
+def test_where_a_path_leads_that_is_not_there(folder: Path, stack: Stack) -> None:
+    """Links count as far as there are some; what follows is as it is written."""
+    made(folder, HIGH, "away -> /usr/lib/flyted/host/share", "var -> none/../other", "twice -> away/x")
+    for path, where in {
+        "/away/made": "/usr/lib/flyted/host/share/made", "/var/lib/x": "/other/lib/x", "/new/x/../y": "/new/y",
+        "/twice/deep/../z": "/usr/lib/flyted/host/share/x/z", "/bin/new": "/usr/bin/new", "/loop/x": "", "/": "/",
+        "/venv/bin/python": "/usr/bin/python3.12", "/gone/x": "/gone/x",
+    }.items():  # fmt: skip
+        assert stack.leads_to(path) == where, path
+        assert where in ("", stack.real(path)) or stack.real(path) == ""
+
+
 def test_what_is_at_a_path(stack: Stack, folder: Path) -> None:
     """By the image's links, unless these are what is asked for."""
     made(folder, HIGH, "nowhere -> missing/x", "top -> ../..", "to -> loop")

@@ -130,6 +130,9 @@ def test_an_app_in_the_root_of_its_image_has_volumes_too() -> None:
     said = refused("flytectl", "serve", "--volume", f"{NAME}:/away/made", link, status=2)
     assert "/away of the image is no folder" in said
     assert not Path("/usr/share/made").exists()
+    away = small.app("volumes-away", "RUN /bin/busybox ln -s /usr/lib/flyted/host/share /away", "VOLUME /away/made")
+    assert "/away/made in it is a link to" in refused("flytectl", "serve", away, status=2)
+    assert not Path("/usr/share/made").exists()
 
 
 def test_what_is_no_volume_is_refused_with_a_clear_word() -> None:

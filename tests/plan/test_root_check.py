@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
 from flyted.plan.facts import Place, Platform, RootFact
-from flyted.plan.images.root_check import check, check_places, check_python, is_volume
+from flyted.plan.images.root_check import check, check_links, check_places, check_python, is_volume
 from tests.values import spec
 
 OLD, NEW = Platform(kernel=(6, 1)), Platform(kernel=(6, 12))
@@ -95,7 +96,8 @@ def test_a_volume_is_a_folder_of_the_image(folder: str) -> None:
 @pytest.mark.parametrize(
     "folder",
     ["/", "", "data", "/usr", "/etc", "/proc/x", "/a/../etc", "/a/./b", "/a:b", "/a b", "/a\n", "/usr/lib/flyted/host",
-     "/run/flyted/image", "/run/credentials/x", "/var/lib/private/x", "/etc/flyte/secrets", "/root", "/home"],
+     "/run/flyted/image", "/run/credentials/x", "/var/lib/flyted-app-x/work/link/x", "/var/cache/flyted-app-x",
+     "/var/lib/private/x", "/etc/flyte/secrets", "/root", "/home"],
 )  # fmt: skip
 def test_a_volume_may_not_hide_the_system(folder: str) -> None:
     """Nor break out of its option."""
@@ -109,6 +111,24 @@ def test_what_is_not_supported_is_said(on: Platform, changes: dict[str, Any]) ->
     """Before a unit is made that could not start."""
     with pytest.raises(FlytedError, match=r"image of app 'a'|app 'a', whose image"):
         checked(on=on, **changes)
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        ({"/away/x": "/usr/lib/flyted/host/share/x"}, "/away/x in it is a link to '/usr/lib/flyted/host/share/x'"),
+        ({"/away/x": "/var/lib/flyted-app-a/work/x"}, "/away/x in it"), ({"/away/x": ""}, "/away/x in it"),
+        ({"/var/lib": "/usr/lib/flyted/host/share"}, "/var/lib in it"),
+        ({"/etc/hosts": "/usr/lib/flyted/host/share/x"}, "/etc/hosts in it"),
+        ({"/etc/flyte/secrets": "/usr/lib/flyted/host/x"}, "/etc/flyte/secrets in it"),
+        ({"/usr/lib/flyted/nvidia": "/usr/lib/flyted/host/x"}, "/usr/lib/flyted/nvidia in it"),
+    ],
+)  # fmt: skip
+def test_no_mount_point_is_made_in_a_folder_of_the_machine(links: dict[str, str], said: str) -> None:
+    """PID 1 would do so as root, wherever the links of a stranger's image lead."""
+    with pytest.raises(Unsupported, match=re.escape(said)):
+        check_links(spec(), ["/away/x"], lambda path: links.get(path, path))
+    check_links(spec(), ["/away/x"], lambda path: {"/away/x": "/run/x", "/etc/resolv.conf": "/run/r"}.get(path, path))
 
 
 def test_gpus_need_glibc() -> None:

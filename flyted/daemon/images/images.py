@@ -122,8 +122,8 @@ class Images:
     def check_root(self, spec: AppSpec, image: ImageFact, root: RootFact) -> None:
         """Raise :class:`InvalidInput` or :class:`Unsupported` for an app, with its whole command, that cannot run."""
         root_check.check(spec, root, self.platform)
-        root_script.check(spec, root, dict(image.env), self.roots.stack(root).text)
-        volumes.check_links(spec, self.roots.stack(root).place)
+        root_script.check(spec, root, dict(image.env), (stack := self.roots.stack(root)).text)
+        root_check.check_links(spec, volumes.mount_points(spec, root, stack.place), stack.leads_to)
 
     async def check_machine(self, recipe: Recipe | RootRecipe, image: Mapping[str, Any]) -> None:
         """Raise what is wrong with an image that is built before it is known which app it is for.

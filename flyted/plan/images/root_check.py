@@ -20,10 +20,17 @@ _FOLDER = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._@+-]+)+")
 _TAKEN = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var",  # noqa: S108
           *HOMES)  # fmt: skip
 """HOMES: with ``ProtectSystem=strict``, systemd makes a file system in their place read-only, or none (tried)."""
+_MOUNTED = ("/usr/lib/flyted", "/var/lib/flyted", "/var/lib/private", "/var/cache/flyted", "/var/cache/private")
+"""Where an app's root has folders of the machine: its /usr, and what the app keeps."""
 _BELOW_TAKEN = ("/dev/", "/proc/", "/sys/", "/run/credentials/", "/run/flyted/", "/run/systemd/", "/etc/flyte/",
-                "/usr/lib/flyted/", "/var/lib/flyted/", "/var/lib/private/", "/var/cache/private/")  # fmt: skip
+                *_MOUNTED)  # fmt: skip
 _FOLDERS = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/usr", "/usr/lib", "/var", "/var/cache", "/var/lib", "/var/tmp")  # noqa: S108
 """What systemd mounts in an app's root, or makes mount points in. Each may be a link to a folder, or to nothing."""
+_MOUNT_POINTS = (
+    "/data", "/dev/shm", "/etc/flyte/secrets", "/run", "/usr/lib/flyted/flyted/launch",  # noqa: S108
+    "/usr/lib/flyted/host", "/usr/lib/flyted/nvidia",
+)  # fmt: skip
+"""Where all apps have something mounted, besides these and :data:`_FILES`."""
 _OWN_FOLDERS = ("/run",)
 """What may be no link at all (measured with systemd 257: 226/NAMESPACE)."""
 _FILES = ("/etc/hosts", "/etc/resolv.conf")
@@ -67,6 +74,22 @@ def check_places(what: str, layers: Sequence[str], place: Callable[..., Place]) 
             raise Unsupported(
                 f"{what} cannot be run: {path} in it is {there.value}, and has to be {wanted.value.split(' or ')[0]}",
                 hint="use another image as its base",
+            )
+
+
+def check_links(spec: AppSpec, folders: Sequence[str], leads_to: Callable[[str], str]) -> None:
+    """Raise :class:`Unsupported` for an image in which a link leads from a mount point into the machine's folders.
+
+    PID 1 makes a mount point that is not there, as root and wherever links lead: in the machine's /usr, or through a
+    link that the app has put into its own folder, anywhere (tried with systemd 257). ``folders``: the mount points of
+    this app, besides those of all. ``leads_to``: where a path leads in the image.
+    """
+    for path in (*folders, *_FOLDERS, *_FILES, *_MOUNT_POINTS):
+        where = leads_to(path)
+        if not where or (where != path and where.startswith(_MOUNTED)):
+            raise Unsupported(
+                f"the image of app '{spec.key}' cannot be run: {path} in it is a link to {printable(where or path)}",
+                hint="use another image as its base, or another folder for the VOLUME",
             )
 
 
