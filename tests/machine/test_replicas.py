@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +75,7 @@ def at_once(most: int, each: int, least: int = 0) -> str:
 
 def test_replicas_follow_the_load_and_then_the_app_sleeps() -> None:
     """From none to three by the requests that are open, and back, one by one shown by `app get`."""
-    url = serve("replicas-load", replicas=at_once(3, 2), scaledown=2)
+    url = serve("replicas-load", replicas=at_once(3, 2), scaledown=8)
     alice("flytectl", "app", "sleep", "replicas-load")
     assert serving("replicas-load") == []
 
@@ -95,6 +97,30 @@ def test_replicas_follow_the_load_and_then_the_app_sleeps() -> None:
     units = [unit["name"] for unit in answer("app", "get", "replicas-load")["units"]]
     assert [unit for unit in units if not unit.partition(".")[0].endswith("-0")] == []
     assert asyncio.run(many(url, 4, "/")) == {"200": 4}
+
+
+def test_without_a_metric_the_cpu_time_of_the_units_decides() -> None:
+    """A request that computes for seconds needs a second replica; many that wait for others do not."""
+    at_start = """
+@app.get("/burn")
+def burn(s: float):
+    end = time.monotonic() + s
+    while time.monotonic() < end:
+        pass
+    return {"pid": os.getpid()}
+"""
+    file = write("replicas-cpu", replicas="(1, 2)", at_start=at_start, scaledown=60)
+    own = Path(pwd.getpwnam("alice").pw_dir, file)
+    own.write_text(own.read_text().replace("cpu=2,", "cpu=0.5,"))
+    url = users.serve(file)
+    assert asyncio.run(many(url, 8, "/slow?s=2")) == {"200": 8}
+    assert serving("replicas-cpu") == [0]
+
+    for _ in range(20):
+        assert asyncio.run(many(url, 2, "/burn?s=2")) == {"200": 2}
+        if serving("replicas-cpu") == [0, 1]:
+            break
+    assert serving("replicas-cpu") == [0, 1]
 
 
 def test_three_replicas_get_a_third_of_the_requests_each() -> None:
