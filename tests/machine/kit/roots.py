@@ -264,7 +264,13 @@ def in_root(plain: Replica, rooted: Replica, *volumes: str, binds: Sequence[str]
         sees.add("-/etc/resolv.conf:/etc/resolv.conf")
     memory = f"mode=1777,size={MEMORY}"
     found["BindReadOnlyPaths"] |= sees
+    if "/data" in volumes:  # the image has files there, which stay in sight (plan/data_folder.py)
+        del found["BindPaths"]
     found["TemporaryFileSystem"] -= {"/run:ro,mode=755,size=1m"}
+    # there the cache is a folder of that name, and no link (plan/rooted.py)
+    found["TemporaryFileSystem"] = {
+        each.replace("/var/cache/private/", "/var/cache/") for each in found["TemporaryFileSystem"]
+    }
     found["TemporaryFileSystem"] |= {f"{path}:{memory}" for path in ("/run", *volumes)}
     found |= {"RootDirectory": {root}, "MountAPIVFS": {"yes"}, "ProtectHome": {"tmpfs"}}
     found["Requires"] |= {mount}
