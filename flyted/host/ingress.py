@@ -193,8 +193,9 @@ class Ingress:
         all servers of a pool together. So it is asked for all while the number of one is not known.
         """
         which = [EVERY]
-        if servers is not None and len(servers) <= MOST_NAMED and self._ids.keys() >= set(servers):
-            which = list(dict.fromkeys(words for name in servers if (words := self._ids[name])))
+        if servers is not None and self._ids.keys() >= set(servers):
+            named = list(dict.fromkeys(words for name in servers if (words := self._ids[name])))
+            which = named if len(named) <= MOST_NAMED else which
         about = (f"show stat {words}" for words in which)
         told = self._times_told
         counted = ingress_answers.parse_counted(await self._haproxy.ask("; ".join(["show info", *about])))

@@ -76,7 +76,7 @@ def _scale(app: StoredApp, revision: Revision, facts: Facts, now: float, draft: 
     if scaling.missing(scale, spec):
         scale = _grown(app, revision, scale, facts, now, draft)
     elif (number := scaling.surplus(scale, spec, now)) > 0:
-        scale = scaling.dropped(scale, _least_used(app, revision, scale, facts)[:number])
+        scale = scaling.dropped(scale, _not_needed(app, revision, scale, facts, number))
     draft.scales[app.key.id] = scale
     draft.wake_times.append(scale.next_look if scale.next_look > now else now + scaling.LOOK_S)
     return scale
@@ -115,12 +115,13 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
     spec = revision.spec
     wanted = scaling.missing(scale, spec)
     if spec.gpu_count:
-        own = {replica.service for replica in (*app.serving_replicas, *_numbered(app, revision, scale.extra))}
+        all_of_it = (*app.serving_replicas, *_numbered(app, revision, scale.extra))
+        own = {replica.service for replica in all_of_it if replica not in facts.failures}
         if now < scale.no_gpu_at + scaling.GPUS_S or own - {lease.unit for lease in facts.gpu.leases}:
             return scale  # there is none, or replicas that were added are yet to get theirs
         if facts.gpu.inventory is None:
             draft.looks_for_gpus = True
-            return scale
+            return replace(scale, no_gpu_at=now) if facts.gpu.error else scale
         wanted = room(app.key.id, spec.gpu, facts.gpu, wanted)
         if not wanted:
             return replace(scale, no_gpu_at=now)
@@ -130,14 +131,24 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
     return scaling.added(scale, (each.number for each in free[:wanted]))
 
 
-def _least_used(app: StoredApp, revision: Revision, scale: Scale, facts: Facts) -> list[int]:
-    """Return the numbers of the replicas beyond the least ones, those with the fewest requests first."""
+def _not_needed(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, number: int) -> list[int]:
+    """Return the numbers of at most ``number`` replicas beyond the least ones that may be taken away now.
 
-    def use(replica: Replica) -> tuple[int, int]:
+    First come those that do not serve, then those with the fewest requests. As many as are needed go on to serve, even
+    if these are not the least ones: one of those may have crashed, or be starting.
+    """
+    extra = _numbered(app, revision, scale.extra)
+    serving = {each for each in (*app.serving_replicas, *extra) if not rests(facts.units.get(each.service))}
+
+    def use(replica: Replica) -> tuple[bool, int, int]:
         traffic = facts.traffic.get(replica.server)
-        return (traffic.in_flight + traffic.queued if traffic is not None else 0), -replica.number
+        current = traffic.in_flight + traffic.queued if traffic is not None else 0
+        return replica in serving, current, -replica.number
 
-    return [each.number for each in sorted(_numbered(app, revision, scale.extra), key=use)]
+    first = sorted(extra, key=use)[:number]
+    idle = [each for each in first if each not in serving]
+    spare = max(0, len(serving) - max(1, scale.most))
+    return [each.number for each in (*idle, *[each for each in first if each in serving][:spare])]
 
 
 def to_begin_with(app: StoredApp, number: int, units: Iterable[UnitFact]) -> tuple[Replica, ...]:

@@ -162,6 +162,30 @@ def test_a_crash_of_one_replica_is_no_outage(gone: int) -> None:
     assert StartPair(A[gone]) in plan(seen, NOW + 2).actions
 
 
+@pytest.mark.parametrize("service", ["failed", "activating"])
+def test_the_replica_that_serves_stays_while_the_first_one_does_not(service: str) -> None:
+    """However long fewer were needed; once the first one serves, the other goes."""
+    idle = scale(1, needed=1, most=1, fewer_since=NOW - 60, seen_at=NOW)
+    units = {**up(0, 1), **up(0, service=service)}
+    answer = plan(facts(app(**SEVERAL), units=units, traffic=load(r0=0, r1=1), scales=idle), NOW + 0.1)
+    assert (enabled(answer), set(answer.leaving)) == ({A[1].server}, set())
+    gone = {name: fact for name, fact in up(0, 1).items() if A[0].server not in name}
+    seen = facts(app(**SEVERAL), units=gone, traffic=load(r1=1), scales=idle,
+                 failures={A[0]: Failure(5, NOW + 300, "boom")})  # fmt: skip
+    answer = plan(seen, NOW + 0.1)
+    assert (enabled(answer), dict(answer.ingress.unavailable)) == ({A[1].server}, {})
+    answer = plan(facts(app(**SEVERAL), units=up(0, 1), traffic=load(r0=0, r1=1), scales=idle), NOW + 0.1)
+    assert (enabled(answer), set(answer.leaving)) == ({A[0].server}, {A[1]})
+
+
+def test_a_replica_that_does_not_serve_goes_first() -> None:
+    """Not the one with the highest number."""
+    units = {**up(0, 1, 2), **up(1, service="failed")}
+    idle = scale(1, 2, needed=2, most=2, fewer_since=NOW - 60, seen_at=NOW)
+    answer = plan(facts(app(**SEVERAL), units=units, traffic=load(r0=1, r1=0, r2=0), scales=idle), NOW + 0.1)
+    assert (enabled(answer), set(answer.leaving)) == ({A[0].server, A[2].server}, {A[1]})
+
+
 def test_an_app_none_of_whose_replicas_listens_says_so() -> None:
     """As one of a single replica; the earliest pause counts."""
     failures = {A[0]: Failure(1, NOW + 30, "boom"), A[1]: Failure(1, NOW + 9, "boom")}
