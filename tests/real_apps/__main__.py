@@ -1,8 +1,9 @@
 """Tries the app files of other people's repositories, and prints which would be served, and why the others would not.
 
-    python3 -m tests.real_apps --python ENV/bin/python [--json FILE] CHECKOUT...
+    python3 -m tests.real_apps --python ENV/bin/python [--only FILE] [--json FILE] CHECKOUT...
 
-CHECKOUT is a folder with a repository's files; ``--python`` has the Flyte SDK and what the files import. Each file is
+CHECKOUT is a folder with a repository's files; ``--python`` has the Flyte SDK and what the files import; ``--only``
+names a file that lists the app files to try, as they are printed. Each file is
 loaded as ``flytectl serve`` does, from its own folder, and then checked as flyted checks an app before it builds the
 image. Nothing is served, so what fails later (a package that does not exist, an error at a request) is not seen.
 
@@ -73,11 +74,15 @@ def main() -> None:
     parser.add_argument("checkouts", nargs="+", type=Path)
     parser.add_argument("--python", required=True)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", type=Path)
     args = parser.parse_args()
     found: dict[str, Outcome] = {}
+    only = set(args.only.read_text().split()) if args.only else None
     for checkout in args.checkouts:
         for file in app_files(checkout.resolve()):
             name = f"{checkout.name}/{file.relative_to(checkout.resolve())}"
+            if only is not None and name not in only:
+                continue
             found[name] = tried(file, args.python)
             print(f"{found[name].kind:10} {name}", file=sys.stderr, flush=True)
     if args.json:

@@ -90,7 +90,7 @@ def forget_apps(prefix: str) -> None:
     """Delete the apps of the default scope whose names start with ``prefix``, and their data."""
     for app in answer("app", "ls")["apps"]:
         if app["name"].startswith(prefix):
-            alice("flytectl", "app", "delete", "--yes", "--data", "--data", app["name"])
+            alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
 
 
 def forget_secrets(*keys: str, scope: tuple[str, ...] = ()) -> None:
