@@ -95,10 +95,14 @@ class Explain:
                 yield _line(entry)
 
     def _services(self, app_id: str) -> list[str]:
-        found = (app for app in self.store.apps() if app.key.id == app_id)
-        return [
-            r.service for app in found for revision in app.revisions for r in app.most_replicas_of(revision.number)
-        ]
+        """Return the services whose lines are an app's log; the last ones are those that matter most.
+
+        Who follows the log for long follows the last ``MAX_UNITS`` of them (host/journal.py).
+        """
+        app = self.store.get(app_id)
+        numbers = [revision.number for revision in app.revisions] if app is not None else []
+        found = (reversed(app.most_replicas_of(number)) for number in numbers if app is not None)
+        return [replica.service for replicas in found for replica in replicas]
 
 
 def _line(entry: Entry) -> LogLine:

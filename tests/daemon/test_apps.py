@@ -160,3 +160,13 @@ def test_followed_logs_are_few_and_shared(machine: Machine, monkeypatch: pytest.
         tasks[-1].cancel()
 
     beside(machine, story)
+
+
+def test_the_log_of_many_replicas_ends_with_the_first_one_of_the_newest_revision(machine: Machine) -> None:
+    """Who follows it for long is left with the last names, not with those of replicas that there may never be."""
+    for _ in range(2):
+        newest = machine.deployed("a", max_replicas=64)
+    found = machine.explain._services("a")
+    assert len(found) == 2 * 64
+    assert found[-40:] == [Replica("a", newest.revision, number).service for number in reversed(range(40))]
+    assert machine.explain._services("b") == []
