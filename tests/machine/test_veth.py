@@ -101,6 +101,24 @@ def test_a_number_is_free_again_when_its_app_is_gone() -> None:
     assert (first, second, third) == (9, 10, 9)
 
 
+def test_the_router_keeps_its_ethernet_address() -> None:
+    """Apps that come and go change nothing: the others would look for the router in vain for seconds."""
+    found = stage(
+        "def station():\n"
+        "    words = ['nsenter', f'--target={gate}', '--net', 'ip', '-j', 'link', 'show', plan.BRIDGE]\n"
+        "    return json.loads(subprocess.run(words, capture_output=True, check=True).stdout)[0]['address']\n"
+        "result = [station()]\n"
+        "for _ in range(8):\n"
+        "    app(7)\n"
+        "    result.append(station())\n"
+        "for pid in running[1:]:\n"
+        "    os.kill(pid, 9); os.waitpid(pid, 0)\n"
+        "    result.append(station())\n"
+        "del running[1:]\n"
+    )
+    assert set(found) == {"02:c6:12:00:00:01"}
+
+
 def test_the_last_address_is_given_out_and_then_it_is_said() -> None:
     """A router with few ports."""
     found = stage("plan.LAST = 4\nresult = [app(1) for _ in range(4)]")
