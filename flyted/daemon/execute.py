@@ -202,6 +202,8 @@ class Execute:
         if pair.hosts:
             self.callers.give(replica, pair)
             self._renew_router()
+        else:
+            self.callers.give_none(replica)
         result = await self.machine.units.start_pair(
             replica.socket, pair.socket, replica.service, pair.service, pair.mounts
         )

@@ -35,6 +35,7 @@ APPS, PREFIX, ROUTER = "198.18.0.0", 16, "198.18.0.1"
 FIRST_CALLER, FIRST_CLOSED, LAST_CALLER = 1024, 2048, 3071
 """Numbers of apps that call others; from ``FIRST_CLOSED`` on they reach nothing but apps (``--no-egress``)."""
 CLOSED_CALLERS = "198.18.8.0/22"
+CALLERS = f"198.18.4.0/22, {CLOSED_CALLERS}"
 CALLS, CALLS_PORT, CALLS_LINK = "198.18.255.1", 80, "calls"
 """The address at which the ingress answers apps, in a namespace of its own (units/flyted-calls.socket), and the name
 of the bridge's port that leads there."""
@@ -61,6 +62,10 @@ why) without the loopback, which is the app's own; and the network of apps itsel
 CONNECTIONS = 1024
 """The number of connections that an app may have at once through the router, and as many to apps: slirp4netns goes
 through all connections of all apps in turn, and the ingress has places for all apps together."""
+
+UNCALLED = 16
+"""The number of connections to apps that others may have, which the ingress refuses: apps that call none, and steps of
+images. They take places from those that may call."""
 
 
 def port(number: int) -> str:
@@ -111,6 +116,7 @@ table bridge flyted {{
 }}
 table ip flyted {{
     set flows {{ type ipv4_addr; size 4096; flags dynamic; }}
+    set others {{ type ipv4_addr; size 4096; flags dynamic; }}
     set calls {{ type ipv4_addr; size 4096; flags dynamic; }}
     set closed {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {closed} }}; }}
     chain input {{
@@ -129,6 +135,7 @@ table ip flyted {{
         iifname "{BRIDGE}" oifname "{OUT}" accept
     }}
     chain to_apps {{
+        ip saddr != {{ {CALLERS} }} add @others {{ ip saddr ct count over {UNCALLED} }} reject
         add @calls {{ ip saddr ct count over {CONNECTIONS} }} reject
         accept
     }}

@@ -40,6 +40,16 @@ def free_number(taken: Collection[int], *, egress: bool) -> int:
     return free
 
 
+def suits(number: int, *, egress: bool) -> bool:
+    """Report whether a number is of the range that :func:`free_number` chooses from."""
+    return (FIRST <= number < FIRST_CLOSED) == egress
+
+
+def with_units(replicas: Iterable[Replica], facts: Facts) -> set[Replica]:
+    """Return the replicas that have a unit: they may run, with the address that they began with."""
+    return {each for each in replicas if each.service in facts.units or each.socket in facts.units}
+
+
 def is_old(status: str) -> bool:
     """Report whether the router is of a version without a way to other apps. ``status``: its own; "": it is not there.
 

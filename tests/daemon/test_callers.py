@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flyted.contract.names import EGRESS_UNIT, Replica
-from flyted.plan.calls import ROUTES
+from flyted.daemon.apps.callers import Callers
+from flyted.plan.calls import ROUTES, with_units
+from flyted.plan.facts import Facts
+from tests import values
 from tests.daemon.fake import Machine, alone, beside, until
 
 
@@ -73,6 +77,41 @@ def test_an_address_is_free_when_the_ingress_has_forgotten_it(machine: Machine, 
 
     beside(machine, story)
     machine.close()
+
+
+def test_the_address_of_a_replica_that_runs_is_not_given_away(machine: Machine, tmp_path: Path) -> None:
+    """Whatever the tables say: it began with that address, and would have the rights of the next one."""
+    folder = tmp_path / "calls"
+
+    async def story() -> None:
+        await machine.loop.settle()
+        await machine.loop.settle()
+        machine.execute.callers.settle((), {}, {}, with_units(machine.execute.callers.numbers, seen(machine)))
+        assert machine.execute.callers.numbers[Replica("ui", 1)] == 1024
+        machine.execute.callers.give_none(Replica("ui", 1))
+        assert not (folder / "ui-r1-0.number").exists(), "a replica that calls none must not begin with it"
+        assert machine.execute.callers.numbers[Replica("ui", 1)] == 1024
+        assert machine.deployed("other", calls=("llm",))
+        await machine.loop.settle()
+        assert machine.execute.callers.numbers[Replica("other", 1)] == 1025
+
+    beside(machine, story)
+    machine.close()
+
+
+def test_a_number_of_the_other_range_is_replaced(tmp_path: Path) -> None:
+    """An app that is served again with --no-egress: the range decides what the router lets out."""
+    callers = Callers(str(tmp_path))
+    replica = Replica("ui", 1)
+    for egress, number in ((True, 1024), (False, 2048), (False, 2048), (True, 1024)):
+        callers.give(replica, SimpleNamespace(egress=egress, hosts="x"))  # type: ignore[arg-type]
+        assert callers.numbers == {replica: number}
+        assert (tmp_path / "ui-r1-0.number").read_text() == f"{number}\n"
+
+
+def seen(machine: Machine) -> Facts:
+    """What a look finds of the units."""
+    return values.facts(units=dict(machine.systemd.units))
 
 
 def test_a_restarted_daemon_knows_the_addresses(machine: Machine, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_a_custom_domain_without_certificates_is_told() -> None:
         (spec("a", custom_domain="apps.localhost"), "always means"),
         (spec("a", custom_domain="b.apps.localhost"), "always means"),
         (spec("a", custom_domain="flyted.localhost"), "always means"),
+        (spec("a", custom_domain="llm.apps.internal"), "at which apps call each other"),
+        (spec("a", custom_domain="apps.internal"), "at which apps call each other"),
         (spec("a", custom_domain="apps.example.org"), "is a name of apps.example.org"),
         (spec("a", custom_domain="b.apps.example.org"), "is a name of apps.example.org"),
         (spec("a", custom_domain="example.org"), "is a name of apps.example.org"),

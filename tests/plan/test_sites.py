@@ -39,6 +39,8 @@ HOUSE, WORK = Site("apps.box.lan", OWN_CA, 2.0), Site("apps.example.org", OWN_CA
         ("apps.example.org.apps.box.lan", AlreadyExists),
         ("x.apps.box.lan", AlreadyExists),
         ("box.lan", AlreadyExists),
+        ("apps.internal", AlreadyExists),
+        ("x.apps.internal", AlreadyExists),
     ],
 )
 def test_a_domain_whose_names_others_have_is_refused(domain: str, error: type[FlytedError]) -> None:

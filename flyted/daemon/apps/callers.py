@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from flyted.contract.names import Replica, replica_of
 from flyted.host import addresses
-from flyted.plan.calls import address, free_number
+from flyted.plan.calls import address, free_number, suits
 from flyted.plan.units import UnitPair
 
 
@@ -26,13 +26,23 @@ class Callers:
         self.numbers = MappingProxyType({replica: number for replica, number in found.items() if replica is not None})
 
     def give(self, replica: Replica, pair: UnitPair) -> None:
-        """Give a replica a number, unless it has one, and write its files.
+        """Give a replica a number, unless it has a suitable one, and write its files.
 
         Raises :class:`HostFailure` if no number is left, or when the disk refuses.
         """
-        number = self.numbers.get(replica) or free_number(frozenset(self.numbers.values()), egress=pair.egress)
+        number = self.numbers.get(replica, 0)
+        if not number or not suits(number, egress=pair.egress):
+            number = free_number(frozenset(self.numbers.values()), egress=pair.egress)
         addresses.write(self._folder, replica.server, number, pair.hosts)
         self.numbers = MappingProxyType({**self.numbers, replica: number})
+
+    def give_none(self, replica: Replica) -> None:
+        """Remove the files that a former replica of this name has left: this one calls no other app.
+
+        Its number stays taken until :meth:`settle`.
+        """
+        if replica in self.numbers:
+            addresses.remove(self._folder, replica.server)
 
     def settle(
         self, known: Container[str], now: Mapping[Replica, int], before: Mapping[Replica, int],

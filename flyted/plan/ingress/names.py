@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import AlreadyExists
-from flyted.contract.names import GATEWAY_HOST, GATEWAY_LABEL, host_of
+from flyted.contract.names import GATEWAY_HOST, GATEWAY_LABEL, INTERNAL_DOMAIN, host_of
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress.sites import Site, overlap
 
@@ -53,6 +53,8 @@ def check(spec: AppSpec, apps: Iterable[StoredApp], base_domain: str, sites: Seq
     custom = spec.custom_domain
     if custom == "localhost" or custom.endswith(".localhost"):
         raise AlreadyExists(f"custom_domain={custom!r} always means the client's own machine (RFC 6761)")
+    if custom == INTERNAL_DOMAIN or overlap(custom, INTERNAL_DOMAIN):
+        raise AlreadyExists(f"custom_domain={custom!r} is a name of {INTERNAL_DOMAIN}, at which apps call each other")
     for domain in (base_domain, GATEWAY_HOST, *(site.domain for site in sites)) if custom else ():
         if custom == domain or overlap(custom, domain):
             raise AlreadyExists(

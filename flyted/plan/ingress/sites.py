@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from flyted.contract.errors import AlreadyExists, InvalidInput
-from flyted.contract.names import GATEWAY_HOST, own_host, printable
+from flyted.contract.names import GATEWAY_HOST, INTERNAL_DOMAIN, own_host, printable
 from flyted.plan.ingress.state import LOOPBACK
 
 OWN_CA, FILE, ACME = "own-ca", "file", "acme"
@@ -163,6 +163,11 @@ def check_free(domain: str, base_domain: str, sites: Iterable[Site], custom: Ite
         raise InvalidInput(
             f"{domain} always means the client's own machine (RFC 6761)",
             hint="use a domain of yours, or a name below .lan or .home.arpa for a house",
+        )
+    if domain == INTERNAL_DOMAIN or overlap(domain, INTERNAL_DOMAIN):
+        raise AlreadyExists(
+            f"{domain} and {INTERNAL_DOMAIN}, at which apps call each other, would share names",
+            hint="use a name such as apps.box.internal",
         )
     for other in (base_domain, GATEWAY_HOST, *(site.domain for site in sites)):
         if domain != other and overlap(domain, other):
