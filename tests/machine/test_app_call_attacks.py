@@ -11,6 +11,7 @@ import pytest
 from flyted.plan.calls import address
 from tests.machine.kit.calling import CALLS, LLM, call, own_address
 from tests.machine.kit.programs import do, port_server, processes, serve, unit
+from tests.machine.kit.units import must
 from tests.machine.kit.users import alice, by, forget_apps, until
 
 
@@ -141,3 +142,29 @@ def test_the_machines_users_do_not_reach_it(caller: str, user: str) -> None:
     assert "198.18." not in listening
     route = subprocess.run(["ip", "route", "get", CALLS], capture_output=True, text=True, check=False).stdout
     assert not route or " via " in route, "neither its own address, nor that of a network that it has"
+
+
+def test_apps_that_may_call_none_take_few_places(caller: str, eve: str) -> None:
+    """The others are those of callers."""
+    source = (
+        "import socket\nheld = []\ntry:\n    while len(held) < 100:\n"
+        f"        held.append(socket.create_connection(({CALLS!r}, 80), 3))\n"
+        "except OSError:\n    pass\nresult = str(len(held))"
+    )
+    assert do(eve, source) == "'16'"
+    assert call(caller, LLM)[0] == 200
+
+
+def test_a_router_that_begins_opens_no_port_that_was_closed(caller: str) -> None:
+    """flyted(8) says how an operator closes the ingress."""
+    sockets = ("flyted-calls.socket", "flyted-ingress.socket")
+    assert call(caller, LLM)[0] == 200
+    try:
+        must("systemctl", "stop", "flyted.service", *sockets, "flyted-ingress.service")
+        must("systemctl", "restart", "flyted-net.service")
+        for name in sockets:
+            done = subprocess.run(["systemctl", "is-active", name], capture_output=True, text=True, check=False)
+            assert done.stdout == "inactive\n"
+    finally:
+        must("systemctl", "start", "flyted.service")  # which opens the ingress's ports
+    until(lambda: call(caller, LLM)[0] == 200)
