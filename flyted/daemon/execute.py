@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import signal
-from collections.abc import Container, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -277,10 +277,6 @@ class Execute:
         """Remove the start document of a replica that has no units."""
         starts.remove(Path(self.config.layout.start_file(replica)))
         self.documents.pop(replica, None)
-
-    def settle_callers(self, known: Container[str], before: Mapping[Replica, int], needed: Container[Replica]) -> None:
-        """Take back the numbers of callers that are not needed (``Callers.settle``)."""
-        self.callers.settle(known, self.documents, before, needed)
 
     def sweep_starts(self) -> None:
         """Delete the start documents of units that no longer exist: flyted was killed before it could."""

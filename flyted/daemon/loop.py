@@ -29,7 +29,6 @@ from flyted.daemon.look import Look
 from flyted.daemon.remembered import Remembered
 from flyted.daemon.upkeep import Upkeep
 from flyted.plan.actions import STARTS, FailPair, PairAction, StartPair, UnitAction, UpkeepAction
-from flyted.plan.calls import with_units
 from flyted.plan.facts import Facts, Failure
 from flyted.plan.gpus.queue import LOOK_S
 from flyted.plan.groups import Group, Groups
@@ -218,9 +217,8 @@ class Loop:
                 self._beside(action)
         if applied is not None and not applied.other_rules:
             self._remembered.told()
-            if facts.ingress != "activating":  # one that starts may have read older files
-                needed = self.candidates | self._tasks.keys() | with_units(self._execute.callers.numbers, facts)
-                self._execute.settle_callers(plan.ingress.callers, documents, needed)
+            needed = self.candidates | self._tasks.keys()
+            self._execute.callers.settle(plan.ingress.callers, self._execute.documents, documents, needed, facts)
         else:
             self._remembered.not_told(plan)
         if applied is None:  # it still sends requests to the replaced revisions: they stay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 
 from flyted.contract.names import EGRESS_UNIT, Replica
 from flyted.daemon.apps.callers import Callers
-from flyted.plan.calls import ROUTES, with_units
+from flyted.plan.calls import ROUTES
 from flyted.plan.facts import Facts
 from tests import values
 from tests.daemon.fake import Machine, alone, beside, until
@@ -86,8 +87,10 @@ def test_the_address_of_a_replica_that_runs_is_not_given_away(machine: Machine, 
     async def story() -> None:
         await machine.loop.settle()
         await machine.loop.settle()
-        machine.execute.callers.settle((), {}, {}, with_units(machine.execute.callers.numbers, seen(machine)))
-        assert machine.execute.callers.numbers[Replica("ui", 1)] == 1024
+        starting = dataclasses.replace(values.facts(), ingress="activating")
+        for found in (seen(machine), starting):
+            machine.execute.callers.settle((), {}, {}, set(), found)
+            assert machine.execute.callers.numbers[Replica("ui", 1)] == 1024
         machine.execute.callers.give_none(Replica("ui", 1))
         assert not (folder / "ui-r1-0.number").exists(), "a replica that calls none must not begin with it"
         assert machine.execute.callers.numbers[Replica("ui", 1)] == 1024

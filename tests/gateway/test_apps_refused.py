@@ -28,7 +28,6 @@ REFUSED: list[tuple[definition.App, str]] = [
     (app(image="localhost:30000/flyte:abc"), "image.builder: remote"),
     (app(image="flyted.localhost/flyte:abc"), "serve the app again"),
     (app(pod=tasks_pb2.K8sPod()), "pod_template"),
-    (app(cluster="c1"), "cluster"),
     (app(ingress=definition.IngressConfig(private=True)), "private"),
     (app(autoscaling=definition.AutoscalingConfig(replicas=definition.Replicas(min=70, max=70))), "replicas"),
     (app(desired_state=definition.Spec.DESIRED_STATE_STOPPED), "--deactivate"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
 
 from flyted.contract.names import Replica, replica_of
 from flyted.host import addresses
-from flyted.plan.calls import address, free_number, suits
+from flyted.plan.calls import address, free_number, suits, with_units
+from flyted.plan.facts import Facts
 from flyted.plan.units import UnitPair
 
 
@@ -46,13 +48,17 @@ class Callers:
 
     def settle(
         self, known: Container[str], now: Mapping[Replica, int], before: Mapping[Replica, int],
-        needed: Container[Replica],
+        needed: AbstractSet[Replica], facts: Facts,
     ) -> None:  # fmt: skip
         """Take back the numbers of replicas whose addresses the ingress knows no more: another may have them then.
 
         ``known``: the addresses that it knows. ``now`` and ``before``: ``Execute.documents``, at the look of the pass
-        that told the ingress: a replica whose units have been made since keeps its number, as do those ``needed``.
+        that told the ingress: a replica whose units have been made since keeps its number, as do those ``needed`` and
+        those that had units at that look. An ingress that starts may have read older tables: then all keep theirs.
         """
+        if facts.ingress == "activating":
+            return
+        needed = needed | with_units(self.numbers, facts)
         gone = {
             replica for replica, number in self.numbers.items()
             if address(number) not in known and replica not in needed and now.get(replica) == before.get(replica)
