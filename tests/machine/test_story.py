@@ -167,7 +167,7 @@ def test_its_log_is_shown_and_followed(url: str) -> None:
     """``logs`` has the app's lines; ``-f`` shows the next one as it comes and ends quietly with Ctrl-C."""
     assert "/protected" in alice("flytectl", "logs", APP, "-n", "200").stdout
     line = json.loads(alice("flytectl", "logs", APP, "-n", "1", "--json").stdout)
-    assert set(line) == {"app", "time", "revision", "source", "text"}
+    assert set(line) == {"app", "time", "revision", "replica", "source", "text"}
     with running("flytectl", "logs", APP, "-f", "-n", "0") as following:
         seen = lines_of(following)
         until(lambda: curl(f"{url}/followed")[0] == 404 and any("/followed" in line for line in seen))
@@ -231,7 +231,7 @@ def test_deleted_means_gone(url: str) -> None:
     """The app's units, files and host name are gone; its secret stays until it is deleted too."""
     by("alice", "flytectl", "secret", "create", "API_KEY", "-", typed=KEY)  # unless it is there
     serve("basic_auth.py")
-    assert alice("flytectl", "delete", "app", "-y", APP).stdout == f"{APP}: deleted\n"
+    assert alice("flytectl", "delete", "app", "-y", APP).stdout == f"{APP}: deleted; its data is kept\n"
     assert curl(f"{url}/public")[0] == 421
     refused("flytectl", "app", "get", APP, status=4)
     units = subprocess.run(
