@@ -195,7 +195,7 @@ REFUSED = {
     "secret": ("secrets=[flyte.Secret(key='NOT_THERE')]", "flytectl secret create NOT_THERE"),
     "gpu": ("resources=flyte.Resources(gpu='H100:8')", "gpu"),
     "replicas": ("scaling=flyte.app.Scaling(replicas=(65, 66))", "replicas=(65, 66)"),
-    "cluster": ("cluster='c1'", "cluster"),
+    "service": ("service_account='c1'", "service_account exists only in Kubernetes"),
 }
 
 

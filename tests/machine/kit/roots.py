@@ -192,8 +192,9 @@ def busybox(number: int) -> str:
 
 
 def image(layers: Sequence[str], env: tuple[tuple[str, str], ...] = (), **config: object) -> ImageFact:
-    """The image of these layers, lowest first."""
-    return ImageFact(path="", env=env, root=RootFact(tuple(layers), **config))  # type: ignore[arg-type]
+    """The image of these layers, lowest first, which ships files at /data only where that is a volume of it."""
+    data = "/data" not in config.get("volumes", ())  # type: ignore[operator]
+    return ImageFact(path="", env=env, root=RootFact(tuple(layers), data=data, **config))  # type: ignore[arg-type]
 
 
 def bundled(name: str, text: str) -> str:
