@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,43 +23,51 @@ from flyted.plan.gpus.facts import Asking, GpuFacts, Learned
 from tests.plan.gpus import GIB, gpu, lease, machine, process, unit
 
 
-def table(folder: Path) -> LeaseStore:
-    """A table on a database of its own."""
-    return LeaseStore(GpuRecords(Database(folder / "db")))
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """A way to open the file anew; each is closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(contextlib.closing(Database(tmp_path / "db")))
 
 
-def test_a_lease_stays_until_its_memory_is_back(tmp_path: Path) -> None:
+@pytest.fixture
+def table(database: Callable[[], Database]) -> Callable[[], LeaseStore]:
+    """A way to read the table anew."""
+    return lambda: LeaseStore(GpuRecords(database()))
+
+
+def test_a_lease_stays_until_its_memory_is_back(table: Callable[[], LeaseStore]) -> None:
     """And a new daemon sees the same."""
-    mine = table(tmp_path)
+    mine = table()
     mine.hold(lease("a", "1"))
     mine.end(lease("a", "1", ended=5.0))
     assert mine.running == ()
     assert not mine.drop_returned(machine(gpu("1", used=9)))
-    assert table(tmp_path).leases == mine.leases != ()
+    assert table().leases == mine.leases != ()
     assert mine.drop_returned(machine(gpu("1")))
-    assert table(tmp_path).leases == ()
+    assert table().leases == ()
 
 
-def test_the_highest_peak_is_remembered(tmp_path: Path) -> None:
+def test_the_highest_peak_is_remembered(table: Callable[[], LeaseStore]) -> None:
     """Of those who hold a lease; until the app is gone, or did not start with it."""
-    mine = table(tmp_path)
+    mine = table()
     mine.hold(lease("a", "1"))
     for gib in (2, 6, 4):
         mine.learn_peaks(machine(gpu("1", processes=(process(unit("a"), gib), process(unit("b"), 9)))))
     mine.learn_load("a", 12.5)
-    assert table(tmp_path).learned_all == {"a": Learned(6 * GIB, 12.5)}
+    assert table().learned_all == {"a": Learned(6 * GIB, 12.5)}
     mine.forget_all_but({"a"})
     assert mine.learned("a").peak_bytes == 6 * GIB
     mine.forget_all_but({"b"})
-    assert table(tmp_path).learned("a") == Learned()
+    assert table().learned("a") == Learned()
 
 
-def test_a_grant_that_cannot_be_kept_is_none_and_an_end_counts(tmp_path: Path) -> None:
+def test_a_grant_that_cannot_be_kept_is_none_and_an_end_counts(database: Callable[[], Database]) -> None:
     """The disk refuses each write: what is only learned, or over, must not be in the way of what goes on."""
-    database = Database(tmp_path / "db")
-    mine = LeaseStore(GpuRecords(database))
+    opened = database()
+    mine = LeaseStore(GpuRecords(opened))
     mine.hold(lease("a", "1"))
-    database._db.execute("PRAGMA query_only = ON")
+    opened._db.execute("PRAGMA query_only = ON")
     with pytest.raises(HostFailure, match="readonly"):
         mine.hold(lease("b", "2"))
     mine.learn_peaks(machine(gpu("1", processes=(process(unit("a"), 2),))))

@@ -132,7 +132,8 @@ def test_a_path_is_absolute_and_plain(path: str) -> None:
 
 def test_the_table(tmp_path: Path) -> None:
     """A name is one folder until it is removed."""
-    table = Volumes(Database(tmp_path / "flyted.db"))
+    database = Database(tmp_path / "flyted.db")
+    table = Volumes(database)
     one = Volume("photos", "/srv/photos", read_only=True, added_at=5.0)
     table.add(one)
     with pytest.raises(AlreadyExists, match="volume 'photos' is /srv/photos"):
@@ -142,6 +143,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert table.all() == ()
     with pytest.raises(NotFound, match="there is no volume"):
         table.find("photos")
+    database.close()
 
 
 def test_modes_are_those_of_the_tests() -> None:
