@@ -222,7 +222,10 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any], spec: dict[str, An
 def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
     resources = message(container.get("resources"))
     asked = {str(r.get("name")) for part in ("requests", "limits") for r in messages(resources.get(part))}
-    maker = str(message(extended.get("gpuAccelerator")).get("deviceClass", _NVIDIA))
+    accelerator = message(extended.get("gpuAccelerator"))
+    maker = str(accelerator.get("deviceClass", _NVIDIA))
+    if accelerator.get("acceleratorModel") and not accelerator.get("device") and gpus is None:
+        yield f"resources.gpu of {printable(accelerator['acceleratorModel'])}, without the device's name"
     if maker != _NVIDIA and gpus is None:
         yield f"resources.gpu of {printable(maker)}: flyted supports only NVIDIA GPUs (--gpu any) or none (--cpu)"
     mounted = message(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)

@@ -11,6 +11,10 @@ from typing import Any
 
 from flyted.contract.names import printable
 
+_PARAMETER = frozenset(("name", "value", "download", "type", "env_var", "dest", "ignore_patterns"))
+_ENDPOINT = frozenset(("app_name", "public", "type"))
+"""Fields of flyte/app/_parameter.py: ``SerializableParameter`` and ``AppEndpoint``."""
+
 
 def all_of(names: Iterable[str], own: str) -> tuple[str, ...]:
     """Return each name once, in one order however they were found, without the app's own."""
@@ -28,14 +32,23 @@ def unsupported(parameters: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield why a parameter cannot be one, or the address of an app in it."""
     for parameter in parameters:
         kind, name = parameter.get("type", "string"), printable(parameter.get("name"))
+        yield from _unknown(f"parameter {name}", parameter, _PARAMETER)
         if kind == "app_endpoint":
             other = _endpoint(parameter)
+            yield from _unknown(f"the AppEndpoint of parameter {name}", other, _ENDPOINT)
             if not isinstance(other.get("app_name"), str):
                 yield f"parameter {name} is not the address of an app"
             elif other.get("public"):
                 yield f"parameter {name} is a public address of an app: leave public=True out"
         elif kind not in ("string", "file", "directory"):
             yield f"parameter {name} of type {printable(kind)}"
+
+
+def _unknown(what: str, found: Mapping[str, Any], known: frozenset[str]) -> Iterator[str]:
+    """Yield each field that a newer SDK has set. The SDK also writes those that are not: empty, or false."""
+    for name in sorted(found.keys() - known):
+        if found[name]:
+            yield f"{what} has a field {printable(name)} that is not known to this version of flyted"
 
 
 def _endpoint(parameter: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import gzip
 import json
 from typing import Any
 
@@ -15,7 +13,6 @@ from flyted.contract.app import SecretUse, from_dict, to_dict
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl import asks_gpu, spec_of
 from tests.contract.described import IDL, RESOLVER, changed
-from tests.values import parameters_of
 
 
 def test_the_documents_app() -> None:
@@ -59,11 +56,18 @@ def test_a_spec_survives_the_wire() -> None:
             {"gpuAccelerator": {"device": "tpu-v5p-slice", "deviceClass": "GOOGLE_TPU"}},
             "resources.gpu of 'GOOGLE_TPU'",
         ),
+        (
+            "extendedResources",
+            {"gpuAccelerator": {"acceleratorModel": "NVIDIA_H200"}},
+            "of 'NVIDIA_H200', without",
+        ),
         ("extendedResources", {"sharedMemory": {"mountPath": "/mnt"}}, "resources.shm at '/mnt'"),
         ("fieldOf2031", 1, "fieldOf2031"),
         ("container.config", [{"key": "a"}], "spec.container.config"),
         ("autoscaling.scalingMetric", {"weather": {}}, "spec.autoscaling.scalingMetric.weather"),
         ("securityContext.secrets", [{"key": "a", "rotation": 1}], "spec.securityContext.secrets.rotation"),
+        ("securityContext.secrets", [{"key": "a", "mountRequirement": 7}], "mountRequirement 7"),
+        ("container.resources", {"limits": [{"name": 99, "value": "1"}]}, "resource '99'"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(path: str, value: object, named: str) -> None:
@@ -225,41 +229,12 @@ def test_a_spec_of_before_there_were_tokens_stays_open() -> None:
     assert from_dict(old).requires_auth is False
 
 
-def with_parameter(kind: str) -> tuple[dict[str, Any], str]:
-    idl = copy.deepcopy(IDL)
-    text = parameters_of({"name": "model", "type": kind, "value": "s3://b/m"})
-    idl["spec"]["container"]["command"][1:1] = ["--parameters", text]
-    return idl, text
-
-
-def test_parameters_of_other_kinds_are_refused() -> None:
-    """Those of a newer SDK; another app's address is for test_may_call.py."""
-    with pytest.raises(Unsupported, match="'model'"):
-        spec_of(with_parameter("weather")[0])
-
-
-@pytest.mark.parametrize("kind", ["string", "file", "directory"])
-def test_parameters_reach_the_app(kind: str) -> None:
-    """launch gives them to it, at each start."""
-    idl, text = with_parameter(kind)
-    assert spec_of(idl).command[:3] == ("fserve", "--parameters", text)
-
-
 def test_a_pickled_app_is_served_like_another() -> None:
     """Its address is the client's, and differs from one that was served by another client."""
     command = ["fserve", "--version", "a", "--pkl", "flyted://p/d/m/code.pkl.gz", "--dest", ".", "--"]
     spec = spec_of(changed("container.command", command), bundle="a" * 64)
     assert spec.command == ("fserve", "--pkl", "bundle", "--")
     assert (spec.port, spec.server_port) == (0, 8080)
-
-
-def test_a_parameters_bomb_is_small() -> None:
-    """Ten megabytes of zeros do not unpack."""
-    idl = copy.deepcopy(IDL)
-    bomb = base64.b64encode(gzip.compress(b"0" * 10_000_000)).decode()
-    idl["spec"]["container"]["command"][1:1] = ["--parameters", bomb]
-    with pytest.raises(InvalidInput):
-        spec_of(idl)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_an_app_may_call_those_in_its_parameters() -> None:
         ("[" * 100_000, "not the address of an app"),
         (json.dumps({"app_name": 3}), "not the address of an app"),
         ("[]", "not the address of an app"),
+        (json.dumps({"app_name": "llm", "project": "other"}), "has a field 'project' that is not known"),
     ],
 )
 def test_addresses_that_are_none_are_refused(value: str, why: str) -> None:

@@ -1,4 +1,7 @@
-"""Each field, command and method of the SDK has its row in flyted-compat(7), so that a new one is noticed."""
+"""Each field, command and method of the SDK has its row in flyted-compat(7), so that a new one is noticed.
+
+Of the versions that are not installed, tests/compat/versions.txt has the names.
+"""
 
 from __future__ import annotations
 
