@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flyted.contract.app import AppSpec
 from flyted.contract.errors import IngressDown
 from flyted.contract.names import Replica, replica_of
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
-from flyted.host.memory import capacity
+from flyted.host import memory
 from flyted.host.store import Store
 from flyted.plan.engines.sleep import sleepers
-from flyted.plan.facts import Facts
+from flyted.plan.facts import Capacity, Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
-from flyted.plan.scaling import by_cpu
-from flyted.plan.unit_index import AT_REST, UnitFact
+from flyted.plan.scaling import by_cpu, scales
+from flyted.plan.unit_index import AT_REST, UnitFact, UnitIndex
 
 
 @dataclass(frozen=True)
 class Look:
-    """Reads the machine: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`."""
+    """Reads the machine: each pass of the loop, and each answer that describes apps, begins with :meth:`facts`.
+
+    ``capacity`` and ``free_bytes``: as ``host/memory.py``.
+    """
 
     machine: Effects
     store: Store
     config: Config
+    capacity: Callable[[], Capacity] = memory.capacity
+    free_bytes: Callable[[], int | None] = memory.free_bytes
 
     async def facts(self, app_id: str = "") -> Facts:
         """Return what the machine and the store say right now; with an app's id, the units of that app alone.
@@ -48,7 +54,8 @@ class Look:
         units = units.replaced(talking, told) if talking else units
         awake = [unit for unit in services if unit.active not in AT_REST]  # also those that start: requests wait
         traffic = await self._traffic(awake) if awake and ingress == "active" else {}
-        cpu_s = self.machine.units.cpu_s(self._by_cpu(awake))
+        scaled, capacity = self._scaled(awake), self.capacity()
+        cpu_s = self.machine.units.cpu_s([name for name, spec in scaled if by_cpu(spec)])
         rules = await self._rules() if ingress == "active" and traffic is not None and not app_id else None
         return Facts(
             apps=apps,
@@ -62,19 +69,21 @@ class Look:
             challenges=self.config.challenges(),
             listening=self._listening(ingress, rules),
             cpu_s=cpu_s,
-            cores=capacity().cpu_cores,
+            cores=capacity.cpu_cores,
+            memory_bytes=capacity.memory_bytes,
+            free_bytes=self.free_bytes() if scaled else None,
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
 
-    def _by_cpu(self, awake: Iterable[UnitFact]) -> list[str]:
-        """Return those of the services that run whose CPU time decides about their app's replicas."""
+    def _scaled(self, awake: Iterable[UnitFact]) -> Sequence[tuple[str, AppSpec]]:
+        """Return those of the services that run whose app gets replicas by its load, with that app's spec."""
         found = []
         for unit in awake:
             replica = replica_of(unit.name)
             app = self.store.get(replica.app_id) if replica is not None else None
-            if app is not None and app.current is not None and by_cpu(app.current.spec):
-                found.append(unit.name)
+            if app is not None and app.current is not None and scales(app.current.spec):
+                found.append((unit.name, app.current.spec))
         return found
 
     def _listening(self, ingress: str, rules: str | None) -> tuple[str, ...] | None:
@@ -95,6 +104,10 @@ class Look:
             return await self.machine.ingress.rules()
         except IngressDown:
             return None
+
+    def units(self) -> UnitIndex:
+        """Return the units of all apps. Raises :class:`HostFailure` when systemd does not answer."""
+        return self.machine.units.look()
 
     def has_units(self, app_id: str) -> bool:
         """Report whether systemd knows a unit of an app."""

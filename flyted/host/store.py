@@ -11,7 +11,7 @@ import bisect
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,21 @@ class Store:
         self._check_free(key)
         return key
 
-    def add_revision(self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float, by: str = "") -> int:
+    def add_revision(
+        self, spec: AppSpec, image: ImageFact, fingerprint: str, now: float, by: str = "",
+        unused: Collection[str] = (),
+    ) -> int:  # fmt: skip
         """Record a pending revision (and the app, if it is new), deployed by user ``by``, and return its number.
 
-        Raises :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are
-        hashes where a name is long; and as :meth:`check_pool`.
+        ``unused``: as for :meth:`check_pool`; the app that gives its pool away has none from then on. Raises
+        :class:`AlreadyExists` when a new app's name would give it the id or the user of another app: both are hashes
+        where a name is long; and as :meth:`check_pool`.
         """
         key = self.known(spec.key)
-        pool = self.check_pool(spec)
+        pool = self.check_pool(spec, unused)
+        for other in [app.key.id for app in self._apps if pool is not None and app.pool == pool and app.key != key]:
+            with self._changing(other):
+                self.database.execute("UPDATE app SET pool = NULL WHERE id = ?", (other,))
         with self._changing(key.id):
             self.kept_data.forget(key.id)
             self.database.execute(
@@ -107,17 +114,18 @@ class Store:
             )
         return number
 
-    def check_pool(self, spec: AppSpec) -> int | None:
+    def check_pool(self, spec: AppSpec, unused: Collection[str] = ()) -> int | None:
         """Return the number of the ingress's pool that an app has, or will have; ``None`` for an app with one replica.
 
-        An app keeps its pool for as long as it exists, so no other app's requests ever go there meanwhile. Raises
-        :class:`InvalidInput` if all pools are taken.
+        ``unused``: ids of apps that have a pool and do not need it (plan/pool_use.py): if there is no other, one of
+        these is given away. Raises :class:`InvalidInput` if all pools are in use.
         """
         found = self.find(spec.key)
         if spec.max_replicas == 1 or (found is not None and found.pool is not None):
             return found.pool if found is not None else None
         taken = {app.pool for app in self._apps}
-        free = next((number for number in range(POOLS) if number not in taken), None)
+        left = sorted(app.pool for app in self._apps if app.key.id in unused and app.pool is not None)
+        free = next(iter((*(number for number in range(POOLS) if number not in taken), *left)), None)
         if free is None:
             raise InvalidInput(
                 f"app '{spec.key}' may have more than one replica, as {POOLS} apps of this machine may already",

@@ -231,6 +231,8 @@ class Facts:
     scales: Mapping[str, Scale] = field(default_factory=dict)  # by app id: of apps that run, as the last pass left it
     cpu_s: Mapping[str, float] = field(default_factory=dict)  # service → CPU time, of apps that scale by it
     cores: int = 1  # the processors of the machine
+    memory_bytes: int = 0  # of the machine, used or not; 0: not known
+    free_bytes: int | None = None  # of its memory; None: no app runs that could get another replica
     numbers: Mapping[Replica, int] = field(default_factory=dict)  # of those that call other apps (plan/calls.py)
     untold: frozenset[Replica] = frozenset()  # of those, the ones to which the ingress may still send new requests
     failures: Mapping[Replica, Failure] = field(default_factory=dict)

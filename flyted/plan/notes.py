@@ -15,6 +15,7 @@ from flyted.plan.engines.shape import open_paths, shape_of
 from flyted.plan.facts import Capacity, StoredApp
 from flyted.plan.ingress import names
 from flyted.plan.ingress.sites import Site
+from flyted.plan.replica_room import that_fit
 
 _SHOWN = 3  # paths in a note
 _SESSIONS = {"streamlit": "Streamlit", "gradio": "Gradio"}
@@ -85,9 +86,11 @@ def _of_replicas(spec: AppSpec, machine: Capacity) -> Iterator[str]:
             yield "--sticky has no effect: this app has at most one replica"
         return
     memory, has = spec.max_replicas * spec.memory_bytes, human_bytes(machine.memory_bytes)
-    if memory > machine.memory_bytes >= spec.memory_bytes and spec.memory_bytes != DEFAULT_MEMORY_BYTES:
-        each = f"{spec.max_replicas} replicas with memory={human_bytes(spec.memory_bytes)}"
-        yield f"{each} may take {human_bytes(memory)}, and this machine has {has}"
+    if memory > machine.memory_bytes:
+        default = ", the default," if spec.memory_bytes == DEFAULT_MEMORY_BYTES else ""
+        each = f"{spec.max_replicas} replicas with memory={human_bytes(spec.memory_bytes)}{default}"
+        most = max(spec.min_replicas, that_fit(spec, machine.memory_bytes))
+        yield f"{each} may take {human_bytes(memory)}, and this machine has {has}: at most {most} run"
     cores = spec.max_replicas * spec.cpu_cores
     if cores > machine.cpu_cores >= spec.cpu_cores:
         each = f"{spec.max_replicas} replicas with cpu={spec.cpu_cores:g}"

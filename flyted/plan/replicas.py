@@ -15,12 +15,15 @@ from flyted.contract.names import Replica, replica_of
 from flyted.plan import scaling
 from flyted.plan.draft import Draft, away, server_timeout_ms
 from flyted.plan.facts import Facts, Revision, StoredApp
-from flyted.plan.gpus.room import room
+from flyted.plan.gpus.room import room as room_on_gpus
 from flyted.plan.idle import Clock
 from flyted.plan.ingress.pools import pool_name
 from flyted.plan.pairs import listens, plan_service, rests, server_of
+from flyted.plan.replica_room import room
 from flyted.plan.scaling import Counted, Scale
 from flyted.plan.unit_index import UnitFact
+
+NO_GPU = "no GPU is free for another one"
 
 
 def plan_replicas(
@@ -75,7 +78,9 @@ def _scale(app: StoredApp, revision: Revision, facts: Facts, now: float, draft: 
         scale = scaling.looked(scale, spec, _counted(app, revision, scale, facts), now, facts.cores)
     if scaling.missing(scale, spec):
         scale = _grown(app, revision, scale, facts, now, draft)
-    elif (number := scaling.surplus(scale, spec, now)) > 0:
+    else:
+        scale = scaling.unlimited(scale)
+    if (number := scaling.surplus(scale, spec, now)) > 0:
         scale = scaling.dropped(scale, _not_needed(app, revision, scale, facts, number))
     draft.scales[app.key.id] = scale
     draft.wake_times.append(scale.next_look if scale.next_look > now else now + scaling.LOOK_S)
@@ -112,8 +117,8 @@ def _counted(app: StoredApp, revision: Revision, scale: Scale, facts: Facts) -> 
 
 def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: float, draft: Draft) -> Scale:
     """Return the scale with the replicas that are missing: first those that still drain, else those of low numbers."""
-    spec = revision.spec
-    wanted = scaling.missing(scale, spec)
+    spec, limited = revision.spec, ""
+    wanted = missing = scaling.missing(scale, spec)
     if spec.gpu_count:
         all_of_it = (*app.serving_replicas, *_numbered(app, revision, scale.extra))
         own = {replica.service for replica in all_of_it if replica not in facts.failures}
@@ -122,13 +127,28 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
         if facts.gpu.inventory is None:
             draft.looks_for_gpus = True
             return replace(scale, no_gpu_at=now) if facts.gpu.error else scale
-        wanted = room(app.key.id, spec.gpu, facts.gpu, wanted)
+        wanted = room_on_gpus(app.key.id, spec.gpu, facts.gpu, wanted)
         if not wanted:
-            return replace(scale, no_gpu_at=now)
+            return replace(scale, no_gpu_at=now, limited=NO_GPU)
+        limited = NO_GPU if wanted < missing else ""
     numbers = set(range(scaling.least_of(spec), spec.max_replicas)) - scale.extra
     free = [each for each in _numbered(app, revision, numbers) if each not in facts.busy]
-    free.sort(key=lambda each: (each not in facts.leaving, each.number))
-    return scaling.added(scale, (each.number for each in free[:wanted]))
+    back = [each for each in free if each in facts.leaving][:wanted]
+    new = wanted - len(back)
+    if new:
+        most, why = _room(app, revision, scale, facts, draft)
+        new, limited = (new, limited) if new <= most else (most, why)
+    more = [*back, *[each for each in free if each not in back][:new]]
+    return replace(scaling.added(scale, (each.number for each in more)) if more else scale, limited=limited)
+
+
+def _room(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, draft: Draft) -> tuple[int, str]:
+    """Return how many new replicas the machine has room for now, and why not for more."""
+    running = (*app.serving_replicas, *_numbered(app, revision, scale.extra))
+    starting = sum(rests(facts.units.get(each.service)) for each in running)
+    there = {replica for name in facts.index if (replica := replica_of(name)) is not None}
+    networks = len(there | draft.extra | facts.candidates)
+    return room(revision.spec, len(running), starting, networks, facts)
 
 
 def _not_needed(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, number: int) -> list[int]:

@@ -50,6 +50,7 @@ class Scale:
     ``extra``: the numbers of these replicas. ``needed``: the replicas that the last look found necessary, of which
     ``most`` is the highest number since ``fewer_since``, from when on fewer than there are were needed. ``seen``: the
     counters at that look, by the replicas' numbers. ``no_gpu_at``: when there was last no GPU for another one.
+    ``limited``: why fewer run than are needed, for people.
     """
 
     revision: int
@@ -60,6 +61,7 @@ class Scale:
     seen_at: float = float("-inf")
     seen: Mapping[int, Counted] = field(default_factory=dict)
     no_gpu_at: float = float("-inf")
+    limited: str = ""
 
     @property
     def next_look(self) -> float:
@@ -105,6 +107,11 @@ def surplus(scale: Scale, spec: AppSpec, now: float) -> int:
     if scale.fewer_since is None or now - scale.fewer_since < spec.scaledown_after_s:
         return 0
     return max(0, len(scale.extra) - max(0, scale.most - least_of(spec)))
+
+
+def unlimited(scale: Scale) -> Scale:
+    """Return the scale of an app that has as many replicas as it needs."""
+    return replace(scale, limited="") if scale.limited else scale
 
 
 def added(scale: Scale, numbers: Iterable[int]) -> Scale:

@@ -10,6 +10,7 @@ from flyted.launch.words import KEPT, WAITING
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.reasons import clean
+from flyted.plan.scaling import least_of
 
 STATE_OF: dict[str, AppState] = {  # ActiveState of the .service, while its .socket listens; systemd(1), "UNITS"
     "inactive": AppState.SLEEPING,
@@ -39,7 +40,16 @@ def state_of(app: StoredApp, facts: Facts) -> tuple[AppState, str]:
     if serving and failed:
         return AppState.RUNNING, f"replica {failed[0].replica.number} is not: {failed[0].reason}"
     first = min(replicas, key=lambda each: _RANK.index(each.state) if each.state in _RANK else len(_RANK))
-    return first.state, first.reason
+    return first.state, first.reason or _limited(app, facts)
+
+
+def _limited(app: StoredApp, facts: Facts) -> str:
+    """Return why an app has fewer replicas than its load needs; "" if it has as many."""
+    scale = facts.scales.get(app.key.id)
+    if scale is None or not scale.limited or app.current is None or scale.revision != app.serving:
+        return ""
+    has = least_of(app.current.spec) + len(scale.extra)
+    return f"its load needs {scale.needed} replicas, and it has {has}: {scale.limited}"
 
 
 _RANK = (AppState.RUNNING, AppState.STARTING, AppState.SLEEPING, AppState.STOPPING)

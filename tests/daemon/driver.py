@@ -74,7 +74,10 @@ class Daemon:
         self.machine = machine = Effects(self.systemd, self.ingress, Journal(world), self.gpu, clock)
         config = Config(DOMAIN, Listen(), (), start_s, GPU_WAIT_S, layout=Layout(run=str(folder)))
         refused: dict[str, str] = {}
-        look, explain = Look(machine, store, config), Explain(machine.journal, store, 60, refused)
+        look, explain = (
+            Look(machine, store, config, world.capacity, lambda: None),
+            Explain(machine.journal, store, 60, refused),
+        )
         poked = asyncio.Event()
         self.table = LeaseStore(GpuRecords(store.database))
         inventory = GpuInventory(machine.gpus, self.table, poked.set)

@@ -45,7 +45,7 @@ from flyted.host.journal import Entry
 from flyted.host.orders import OrderTable
 from flyted.host.sites import Sites
 from flyted.host.tokens import Tokens
-from flyted.plan.facts import ImageFact
+from flyted.plan.facts import Capacity, ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import BuildSettings
@@ -211,7 +211,7 @@ class Machine:
         effects = Effects(self.systemd, self.haproxy, self.journal, self.gpu, clock)
         self.sites = Sites(store.database)
         self.config = Config(DOMAIN, Listen(), (), 300, layout=Layout(run=str(folder)), sites=self.sites.all)
-        self.look = Look(effects, store, self.config)
+        self.look = Look(effects, store, self.config, lambda: Capacity(1 << 40, 2), lambda: 1 << 40)
         self.explain = Explain(self.journal, store, 300, {})
         poked = asyncio.Event()
         self.table = LeaseStore(GpuRecords(store.database))

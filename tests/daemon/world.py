@@ -13,7 +13,7 @@ from typing import Any
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
-from flyted.plan.facts import UnitEnd
+from flyted.plan.facts import Capacity, UnitEnd
 from flyted.plan.ingress.ports import INGRESS_UNIT, listeners
 from flyted.plan.ingress.state import Listen
 from flyted.plan.unit_index import UnitFact
@@ -40,6 +40,7 @@ class World(WorldUnits):
         self.listening = listeners(Listen())
         self.built: list[str] = []
         self.bus, self.haproxy_s, self.build_s = True, 0.01, 5.0
+        self.memory_bytes = 1 << 40
         self._awaited: tuple[str, asyncio.Future[Replica | None]] | None = None
         self._jobs: set[asyncio.Future[Any]] = set()
 
@@ -65,6 +66,10 @@ class World(WorldUnits):
             known |= {replica.service: pair.service, **({replica.socket: pair.socket} if pair.socket else {})}
         found = {name: active for name, active in known.items() if any(fnmatch.fnmatchcase(name, p) for p in patterns)}
         return [UnitFact(name, "loaded", active, "") for name, active in found.items()]
+
+    def capacity(self) -> Capacity:
+        """Its memory and processors."""
+        return Capacity(self.memory_bytes, 2)
 
     def job(self) -> asyncio.Future[str]:
         """A job of systemd's that takes its time."""

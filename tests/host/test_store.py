@@ -303,3 +303,19 @@ def test_there_are_as_many_pools_as_the_ingress_has(tmp_path: Path) -> None:
         store.app("b")
     store.add_revision(spec("b"), IMAGE, "f", 1.0)
     assert store.add_revision(spec("a5", max_replicas=3), IMAGE, "g", 1.0) == 2
+
+
+def test_a_pool_that_its_app_does_not_need_is_given_away_when_there_is_no_other(tmp_path: Path) -> None:
+    """Not before: a check changes nothing, and an app that has one keeps it. The other app has none from then on."""
+    store = Store(tmp_path / "db")
+    for number in range(POOLS - 1):
+        store.add_revision(spec(f"a{number}", max_replicas=2), IMAGE, "f", 1.0)
+    store.add_revision(spec("b", max_replicas=2), IMAGE, "f", 1.0, unused=["a7"])
+    assert (store.app("b").pool, store.app("a7").pool) == (POOLS - 1, 7)
+    assert store.check_pool(spec("c", max_replicas=2), ["a9", "a7"]) == 7
+    assert store.app("a7").pool == 7
+    store.add_revision(spec("c", max_replicas=2), IMAGE, "f", 1.0, unused=["a9", "a7"])
+    assert (store.app("c").pool, store.app("a7").pool, store.app("a9").pool) == (7, None, 9)
+    store.close()
+    again = Store(tmp_path / "db")
+    assert (again.app("c").pool, again.app("a7").pool) == (7, None)

@@ -34,13 +34,19 @@ def test_what_the_file_does_not_get_is_said() -> None:
 
 
 def test_what_replicas_need_together_is_said() -> None:
-    """With the numbers: one fits, all do not. What nobody asked for is not said."""
+    """With the numbers: one fits, all do not. Also if nobody asked for that much: fewer replicas run all the same."""
     assert list(notes(spec(max_replicas=5, memory_bytes=8 << 30, cpu_cores=1.0), MACHINE)) == [
-        "5 replicas with memory=8.0 GiB may take 40.0 GiB, and this machine has 24.0 GiB",
+        "5 replicas with memory=8.0 GiB may take 40.0 GiB, and this machine has 24.0 GiB: at most 3 run",
         "5 replicas with cpu=1 may take 5 CPUs, and this machine has 2: they share these",
     ]
     assert list(notes(spec(max_replicas=3, memory_bytes=8 << 30), MACHINE)) == []
-    assert list(notes(spec(max_replicas=64), MACHINE)) == []
+    assert list(notes(spec(max_replicas=12), MACHINE)) == []
+    (default,) = notes(spec(max_replicas=64), MACHINE)
+    assert default.startswith("64 replicas with memory=2.0 GiB, the default, may take 128.0 GiB, and this machine")
+    assert default.endswith(" has 24.0 GiB: at most 12 run")
+    assert "at most 4 run" in next(notes(spec(min_replicas=4, max_replicas=5), Capacity(1 << 30, 2)))
+    both = list(notes(spec(max_replicas=2, memory_bytes=30 << 30), MACHINE))
+    assert [said.rpartition(": ")[2] for said in both] == ["it has no effect", "at most 1 run"]
     gpus = spec(max_replicas=3, gpu_count=1)
     assert list(notes(gpus, MACHINE, gpus=2)) == [
         "3 replicas with 1 × GPU each: they run as far as this machine's 2 are free"

@@ -39,13 +39,14 @@ from flyted.host.disk import free_bytes
 from flyted.host.memory import capacity
 from flyted.host.store import Store
 from flyted.host.vault import Vault
-from flyted.plan import arguments, calls, parameter_mounts
+from flyted.plan import arguments, calls, parameter_mounts, replica_room
 from flyted.plan.disk import APP_FOLDERS, check_room
 from flyted.plan.engines.check import check as check_engine
 from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.ingress import names
 from flyted.plan.notes import notes, replaces
+from flyted.plan.pool_use import unused as unused_pools
 from flyted.plan.reasons import failure
 from flyted.plan.states import state_of
 
@@ -165,7 +166,8 @@ class Deploy:
                 with self.images.hold(image):
                     await asyncio.to_thread(self.images.check_root, run, image, image.root)  # it reads layers
             self._check_names(spec)  # again: another app may have taken one while the image was built
-            number = self.store.add_revision(spec, image, fingerprint, time.time(), by)
+            unused = self._unused_pools(spec)
+            number = self.store.add_revision(spec, image, fingerprint, time.time(), by, unused)
         await self._bring_up.bring_up(spec.key, number, emit)
         await self.loop.settle()
         return self.store.app(spec.key.id), True
@@ -174,12 +176,17 @@ class Deploy:
         self._check_names(spec)
         arguments.check(spec)
         check_engine(spec)
+        gpus = await self.gpus.suitable(spec.gpu) if spec.min_replicas > 1 else 0
+        replica_room.check(spec, capacity(), gpus)
         await self.gpus.check(spec.key, spec.gpu)  # before the checks of what only a machine with a GPU needs
         rooted = self.images.check(spec)
         parameter_mounts.check(spec, rooted=rooted)
         await self.gpus.check_driver(spec.key, needed=rooted and bool(spec.gpu_count))
         self._check_room(spec)
-        self.store.check_pool(spec)
+        self.store.check_pool(spec, self._unused_pools(spec))
+
+    def _unused_pools(self, spec: AppSpec) -> tuple[str, ...]:
+        return unused_pools(self.store.apps(), self.look.units()) if spec.max_replicas > 1 else ()
 
     def _fingerprint(self, spec: AppSpec) -> str:
         """Return a digest of the spec and of its secrets' generations: if it is the same, nothing has changed.
