@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ from flyted.host.gpu import Gpu
 from flyted.host.gpu_records import GpuRecords
 from flyted.host.ingress import Ingress
 from flyted.host.issued import IssuedTable
+from flyted.host.load import Load
 from flyted.host.machine import architecture, is_free, kernel
 from flyted.host.models import Models
 from flyted.host.network import hosts, nameservers
@@ -92,6 +94,7 @@ from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.build_unit import BuildSettings
 from flyted.plan.images.layer_unit import LayerSettings
 from flyted.plan.images.pull_unit import PullSettings
+from flyted.plan.ingress.pools import TOLD
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.overdue import KILL_S
 from flyted.plan.units import STOP_S
@@ -190,7 +193,6 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         **Logins(tokens, store, settings.base_domain, lambda: config.https_port).verbs(),
     }
     handover = Handover(store, vault, tls, leases, images.granted, acme.jobs, refused)
-    units.subscribe(loop.unit_changed)
     parts = [
         Credentials(listeners["credentials"], handover.answer).run,
         loop.run,
@@ -198,11 +200,21 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     ]
     if "api" in listeners:  # an operator may mask the socket: then there is no gateway
         parts.append(Control(listeners["api"], verbs, tokens.owner).run)
-    leases.resume()
-    execute.sweep_starts()
-    unused.soon()
-    try:
+    with _heard(units, loop):
+        leases.resume()
+        execute.sweep_starts()
+        unused.soon()
         await _run(parts, loop)
+
+
+@contextlib.contextmanager
+def _heard(units: Units, loop: Loop) -> Iterator[None]:
+    """Have the loop hear of changes of units, from systemd, and of load, from HAProxy."""
+    units.subscribe(loop.unit_changed)
+    try:
+        with contextlib.closing(Load(RUN / "ingress" / TOLD)) as load:
+            load.start(loop.more_load)
+            yield
     finally:
         units.leave()
 

@@ -77,6 +77,11 @@ class Loop:
         """The pairs that failed and are tried again later."""
         return self._failures.all()
 
+    def more_load(self) -> None:
+        """Request a pass: an app has more requests than its least replicas are for."""
+        self._remembered.stir()
+        self.poke()
+
     def poke(self) -> None:
         """Request a pass."""
         self._poked.set()
@@ -88,10 +93,8 @@ class Loop:
 
     async def settle(self) -> None:
         """Wait until a whole pass that begins after this call is over. Raises what made that pass fail."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(done)
         self.poke()
-        await done
+        await self.changed()
 
     async def settle_at_start(self) -> None:
         """Wait for the first pass; if it fails, log why.
@@ -149,15 +152,12 @@ class Loop:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._next_pass_at = _now() + self._retry_s()
+                self._next_pass_at = _now() + (LOOK_S if self._gpus.asked else RETRY_S)
                 for future in itertools.filterfalse(asyncio.Future.done, waiting):  # a caller may have left
                     future.set_exception(error)
             else:
                 for future in itertools.filterfalse(asyncio.Future.done, waiting):
                     future.set_result(None)
-
-    def _retry_s(self) -> float:
-        return LOOK_S if self._gpus.asked else RETRY_S
 
     async def _sleep(self) -> None:
         if self._next_pass_at is None:
@@ -223,7 +223,7 @@ class Loop:
             self._remembered.not_told(plan)
         if applied is None:  # it still sends requests to the replaced revisions: they stay
             self._remembered.keep({app.key.id for app in facts.apps if app.serving_replicas})
-            self._next_pass_at = now + self._retry_s()
+            self._next_pass_at = now + (LOOK_S if self._gpus.asked else RETRY_S)
         elif applied.other_rules:  # another HAProxy than the one that the look found
             self.poke()
         elif applied.draining:

@@ -9,7 +9,7 @@ from flyted.contract.names import Replica
 from flyted.plan.facts import Facts
 from flyted.plan.idle import Clock
 from flyted.plan.reconcile import Plan
-from flyted.plan.scaling import Scale, dropped
+from flyted.plan.scaling import Scale, dropped, stirred
 
 
 class Remembered:
@@ -46,6 +46,10 @@ class Remembered:
     def keep(self, app_ids: Collection[str]) -> None:
         """Let the replicas of these apps, to which the ingress still sends requests, not leave yet."""
         self._leaving = {r: at for r, at in self._leaving.items() if r in self._before or r.app_id not in app_ids}
+
+    def stir(self) -> None:
+        """Have all apps that may get replicas looked at: HAProxy has seen more load at one of them."""
+        self._scales = {app_id: stirred(scale) for app_id, scale in self._scales.items()}
 
     @property
     def extra(self) -> dict[str, Replica]:

@@ -16,6 +16,7 @@ from flyted.plan.ingress import certificates as ingress_certificates
 from flyted.plan.ingress import changes as ingress_changes
 from flyted.plan.ingress import config as ingress_config
 from flyted.plan.ingress import maps as ingress_maps
+from flyted.plan.ingress import pools as ingress_pools
 from flyted.plan.ingress import state as ingress
 from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
@@ -75,6 +76,7 @@ class Ingress:
         refuses.
         """
         texts = {
+            ingress_pools.LUA_FILE: ingress_pools.script(str(self._files)),
             ingress_config.CONFIG: ingress_config.render_config(wanted, listen, self._places),
             **ingress_maps.render_maps(wanted, known),
         }

@@ -37,6 +37,7 @@ class Share:
     sticky: dict[str, str] = field(default_factory=dict)
     callers: dict[str, str] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
+    watched: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""

@@ -84,7 +84,7 @@ def reconcile(
         challenges=facts.challenges, authorities=authorities(facts.sites), redirects=redirects(facts.sites),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
         sticky=draft.sticky,
-        callers=draft.callers, calls=draft.calls,
+        callers=draft.callers, calls=draft.calls, watched=draft.watched,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),

@@ -49,6 +49,8 @@ def plan_replicas(
     draft.hosts[host] = pool
     if spec.sticky:
         draft.sticky[pool] = "yes"
+    if scale is not None:
+        draft.watched |= {f"{pool}{kind}": load for kind, load in scaling.watched(scale, spec).items()}
     waits = not serving or any(each in facts.busy or each in draft.resting for each in members)
     if waits or spec.request_timeout_s:
         draft.timeouts_ms[pool] = server_timeout_ms(spec, facts, waits=waits)
@@ -83,7 +85,8 @@ def _scale(app: StoredApp, revision: Revision, facts: Facts, now: float, draft: 
     if (number := scaling.surplus(scale, spec, now)) > 0:
         scale = scaling.dropped(scale, _not_needed(app, revision, scale, facts, number))
     draft.scales[app.key.id] = scale
-    draft.wake_times.append(scale.next_look if scale.next_look > now else now + scaling.LOOK_S)
+    if not scale.rests:
+        draft.wake_times.append(scale.next_look if scale.next_look > now else now + scaling.LOOK_S)
     return scale
 
 

@@ -6,7 +6,12 @@ requests a second. Without a metric it is the CPU time of its units: another rep
 four fifths of what they may. More replicas than the processors can serve are not started by that.
 
 More are needed at once, fewer only once no look of a whole ``scaledown_after`` has found that more were: so a pause
-between two bursts costs no start. Looks are a second apart, while the app runs; a sleeping one is not looked at.
+between two bursts costs no start.
+
+Looks are a second apart while more than the least replicas run or are needed. Then HAProxy is told the load from which
+on others are needed (:func:`watched`), and after another look there is none until HAProxy has seen that load: neither
+at an app that sleeps nor at one that has what it needs. No event tells of CPU time. So an app that is scaled by it is
+looked at while it has requests; up to ten seconds apart if it uses little, and not at all without requests.
 
 Times are seconds of one monotonic clock.
 """
@@ -18,9 +23,14 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from flyted.contract.app import AppSpec
+from flyted.plan.ingress.pools import RATE
 
 LOOK_S = 1.0
 """Seconds between two looks at the counters."""
+SLOW_LOOK_S = 10.0
+"""The same, at most, while requests cost little CPU time."""
+AT_REST = 2
+"""After so many looks that needed no other replica there is no further one: HAProxy watched for the last of them."""
 GPUS_S = 10.0
 """Seconds after which an app that needs another GPU looks again whether there is one."""
 BUSY_CPU = 0.8
@@ -50,7 +60,8 @@ class Scale:
     ``extra``: the numbers of these replicas. ``needed``: the replicas that the last look found necessary, of which
     ``most`` is the highest number since ``fewer_since``, from when on fewer than there are were needed. ``seen``: the
     counters at that look, by the replicas' numbers. ``no_gpu_at``: when there was last no GPU for another one.
-    ``limited``: why fewer run than are needed, for people.
+    ``limited``: why fewer run than are needed, for people. ``calm``: how many looks in a row, up to ``AT_REST``, have
+    needed no other replica. ``pause``: seconds until the next look.
     """
 
     revision: int
@@ -62,11 +73,18 @@ class Scale:
     seen: Mapping[int, Counted] = field(default_factory=dict)
     no_gpu_at: float = float("-inf")
     limited: str = ""
+    calm: int = 0
+    pause: float = LOOK_S
 
     @property
     def next_look(self) -> float:
-        """The moment of the next look at the counters."""
-        return self.seen_at + LOOK_S
+        """The moment of the next look at the counters, if there is one."""
+        return self.seen_at + self.pause
+
+    @property
+    def rests(self) -> bool:
+        """True if there is no other look until HAProxy has seen more load."""
+        return self.calm >= AT_REST
 
 
 def least_of(spec: AppSpec) -> int:
@@ -84,13 +102,38 @@ def by_cpu(spec: AppSpec) -> bool:
     return scales(spec) and not spec.concurrency and not spec.request_rate
 
 
+def watched(scale: Scale, spec: AppSpec) -> dict[str, int]:
+    """Return the load from which on HAProxy shall tell flyted of it; nothing while the app is looked at anyway.
+
+    The keys follow the pool's name in HAProxy's table: "" for requests at once, :data:`RATE` for those of a second.
+    """
+    if not scale.calm:
+        return {}
+    if spec.concurrency:
+        return {"": spec.concurrency * least_of(spec) + 1}
+    if spec.request_rate:
+        return {RATE: int(spec.request_rate * (least_of(spec) + TOLERANCE)) + 1}
+    return {"": 1}
+
+
+def stirred(scale: Scale) -> Scale:
+    """Return the scale of an app that is to be looked at again: HAProxy has seen more load."""
+    return replace(scale, calm=0, pause=LOOK_S)
+
+
 def looked(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: float, cores: int) -> Scale:
     """Return the scale after a look at the counters of the replicas, by number; the same before a look is due."""
     if now < scale.next_look - _MARGIN_S:
         return scale
     running = least_of(spec) + len(scale.extra)
     needed = min(max(_needed(scale, spec, counted, now, cores, running), least_of(spec)), spec.max_replicas)
-    after = replace(scale, needed=needed, seen_at=now, seen=dict(counted))
+    enough = needed <= least_of(spec) and not scale.extra
+    calm = enough and not (by_cpu(spec) and _asked(scale, counted))
+    slow = enough and not calm and _little(scale, spec, counted, now, cores)
+    after = replace(
+        scale, needed=needed, seen_at=now, seen=dict(counted), calm=min(scale.calm + 1, AT_REST) if calm else 0,
+        pause=min(2 * scale.pause, SLOW_LOOK_S) if slow else LOOK_S,
+    )  # fmt: skip
     if needed >= running:
         return replace(after, fewer_since=None, most=0)
     since = now if scale.fewer_since is None else scale.fewer_since
@@ -130,23 +173,45 @@ def _needed(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: fl
     more = running + 1 if any(each.queued for each in counted.values()) else 0
     if spec.concurrency:
         return max(more, ceil(current / spec.concurrency))
-    seconds = max(now - scale.seen_at, _MARGIN_S)
-    rate = _increase((n, scale.seen[n].started, each.started) for n, each in counted.items() if n in scale.seen)
     if spec.request_rate:
-        return max(more, ceil(rate / seconds / spec.request_rate - TOLERANCE))
-    if not current and not rate:
+        return max(more, ceil(_started(scale, counted) / _seconds(scale, now) / spec.request_rate - TOLERANCE))
+    if not _asked(scale, counted):
         return 0  # what it computes is for nobody who waits
-    return max(more, _by_cpu(scale, spec, counted, seconds, cores))
+    used = _cpu_s(scale, counted) / _seconds(scale, now) / (_share(spec, cores) * BUSY_CPU)
+    return max(more, min(ceil(used - TOLERANCE), max(1, int(cores / _share(spec, cores)))))
 
 
-def _by_cpu(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], seconds: float, cores: int) -> int:
-    share = min(spec.cpu_cores or 1.0, float(cores))
-    used = _increase(
+def _seconds(scale: Scale, now: float) -> float:
+    return max(now - scale.seen_at, _MARGIN_S)
+
+
+def _share(spec: AppSpec, cores: int) -> float:
+    return min(spec.cpu_cores or 1.0, float(cores))
+
+
+def _started(scale: Scale, counted: Mapping[int, Counted]) -> float:
+    return _increase((n, scale.seen[n].started, each.started) for n, each in counted.items() if n in scale.seen)
+
+
+def _asked(scale: Scale, counted: Mapping[int, Counted]) -> bool:
+    """Report whether there are requests, or have been since the last look."""
+    return any(each.current for each in counted.values()) or _started(scale, counted) > 0
+
+
+def _cpu_s(scale: Scale, counted: Mapping[int, Counted]) -> float:
+    return _increase(
         (number, before.cpu_s, each.cpu_s)
         for number, each in counted.items()
         if (before := scale.seen.get(number)) is not None and before.cpu_s is not None and each.cpu_s is not None
     )
-    return min(ceil(used / seconds / (share * BUSY_CPU) - TOLERANCE), max(1, int(cores / share)))
+
+
+def _little(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: float, cores: int) -> bool:
+    """Report whether the least replicas, which served at both looks, use less than half of what would need another."""
+    looks = (look.get(number) for look in (scale.seen, counted) for number in range(least_of(spec)))
+    served = all(each is not None and each.cpu_s is not None for each in looks)
+    half = least_of(spec) * _share(spec, cores) * BUSY_CPU / 2
+    return served and _cpu_s(scale, counted) / _seconds(scale, now) < half
 
 
 def _increase(counters: Iterable[tuple[int, float, float]]) -> float:

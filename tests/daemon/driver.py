@@ -116,6 +116,7 @@ class Daemon:
         """Do what a start does, and run the parts."""
         self.systemd.world.heard = self.loop.unit_changed
         self.loop.listen(self._decided)
+        self.ingress.haproxy.tell_load = self.loop.more_load
         self.leases.resume()
         self.execute.sweep_starts()
         self.unused.soon()

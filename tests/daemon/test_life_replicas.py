@@ -248,6 +248,57 @@ def test_the_ingress_leads_to_the_apps_pool(life: Life) -> None:
     rest(life)
 
 
+@pytest.mark.parametrize(("metric", "steady_s"), [({"concurrency": 2}, 1.0), ({"request_rate": 3}, 0.5), ({}, None)])
+def test_an_app_that_has_enough_replicas_is_not_looked_at(
+    life: Life, metric: dict[str, Any], steady_s: float | None
+) -> None:
+    """It always runs, and nobody asks; nor while it has few requests. The request that is too many is heard of."""
+    served(life, min_replicas=1, max_replicas=3, **metric)
+    life.run(30)
+    before = life.running.systemd.looks
+    life.run(3600)
+    assert life.running.systemd.looks == before
+    for _ in range(100 if steady_s else 0):
+        life.request("a", 0.1)
+        life.run(steady_s or 0.0)
+    assert life.running.systemd.looks == before
+    for _ in range(12):
+        burst(life, 5, 2.0)
+        life.run(1)
+    life.run(1)
+    assert len(serving(life)) > 1
+    life.run(200)
+    assert serving(life) == A[:1]
+    rest(life)
+
+
+def test_requests_that_cost_little_cpu_time_are_looked_at_less_often(life: Life) -> None:
+    """No event tells of CPU time; a stream that waits for others is looked at six times a minute, not sixty."""
+    served(life, min_replicas=1, max_replicas=3)
+    life.world.computes = False
+    life.request("a", 700.0)
+    life.run(60)
+    before = life.running.systemd.looks
+    life.run(600)
+    assert 50 < life.running.systemd.looks - before < 70
+    rest(life)
+
+
+def test_load_that_comes_while_flyted_is_away_is_found_when_it_is_back(life: Life) -> None:
+    """HAProxy tells nobody then, and goes on."""
+    served(life, min_replicas=1, **SEVERAL)
+    life.run(30)
+    life.end(killed=True)
+    requests = burst(life, 3, 60.0)
+    life.run(5)
+    life.start()
+    life.run(5)
+    assert serving(life) == A[:3]
+    life.run(100)
+    assert {each.end for each in requests} == {"answered"}
+    rest(life)
+
+
 def test_looks_cost_nothing_while_no_app_of_several_replicas_runs(life: Life) -> None:
     """Nor where the number of those that run is fixed."""
     up(life, "a", **SEVERAL)

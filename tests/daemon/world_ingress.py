@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 
 from flyted.contract.names import Replica, host_of
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
+from flyted.plan.ingress.pools import RATE
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
 from flyted.plan.ingress.state import IngressState, Listen
 from tests.daemon.world import World
@@ -58,6 +61,8 @@ class WorldIngress:
         self.uses: dict[str, float] = {}
         self.certificates: list[bytes] = []
         self.refuses = False
+        self.tell_load: Callable[[], None] = lambda: None
+        self.begun: dict[str, deque[float]] = {}
         world.finished = self._finished
         world.restart_ingress, world.begin_ingress, world.stop_ingress = self.restart, self.begin, self.stop
         world.unrouted_s = self.unrouted_s
@@ -81,6 +86,16 @@ class WorldIngress:
         else:
             self._pass_on(request, server)
 
+    def _watch(self, pool: str) -> None:
+        """Tell the daemon of a load that it wants to hear of: the requests of a pool with the one that has come."""
+        begun = self.begun.setdefault(pool, deque(maxlen=1000))
+        begun.append(self.world.now)
+        at_once = 1 + sum(self._open(name) for name, each in self.state.servers.items() if each.pool == pool)
+        a_second = sum(self.world.now - at < 1.0 for at in begun)
+        watched = self.state.watched
+        if at_once >= watched.get(pool, 1 << 31) or a_second >= watched.get(f"{pool}{RATE}", 1 << 31):
+            self.world.loop.call_soon(self.tell_load)
+
     def _chosen(self, server: str) -> str:
         """The server of a pool that has the fewest requests, and whose socket listens: HAProxy tries another one."""
         pool = [name for name, each in self.state.servers.items() if each.pool == server and not each.rests]
@@ -93,6 +108,7 @@ class WorldIngress:
         return self.counters[server].in_flight if server in self.counters else 0
 
     def _pass_on(self, request: Request, server: str) -> None:
+        self._watch(server)
         server = self._chosen(server)
         replica = next((each for each in self._replicas() if each.server == server), None)
         pair = self.world.pairs.get(replica) if replica else None

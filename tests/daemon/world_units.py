@@ -33,6 +33,7 @@ class WorldUnits:
         self.start_s = 0.5
         self.dying: set[str] = set()
         self.dying_servers: set[str] = set()
+        self.computes = True
         self.line: list[tuple[Pair, int]] = []  # the starts that wait for a GPU, in the order in which they asked
         self.waited: dict[str, float] = {}  # when a start of an app last waited for one
         self.faults: list[str] = []
@@ -66,8 +67,8 @@ class WorldUnits:
         (self._up.set if credential else self._up.clear)()
 
     def cpu_s(self, pair: Pair) -> float:
-        """The CPU time of a service: its program computes for as long as it has requests."""
-        return pair.cpu_s + (self.now - pair.busy_since if pair.held else 0.0)
+        """The CPU time of a service: its program computes for as long as it has requests, if programs do."""
+        return pair.cpu_s + (self.now - pair.busy_since if pair.held and self.computes else 0.0)
 
     # the socket
 
@@ -120,7 +121,7 @@ class WorldUnits:
 
     def _end(self, pair: Pair, request: Request, end: str) -> None:
         request.end = end
-        pair.cpu_s += self.now - pair.busy_since
+        pair.cpu_s += self.now - pair.busy_since if self.computes else 0.0
         pair.busy_since = self.now
         pair.held.remove(request)
         pair.last_end = self.now

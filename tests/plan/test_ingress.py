@@ -93,6 +93,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         authorities={"flyted.box.lan": "box.lan"}, redirects={"old.example.org": "apps.example.org"},
         sticky={"pool-7": "yes"},
         callers={"198.18.4.0": "shop/prod/b"}, calls={"198.18.4.0/llm": "a.apps.localhost"},
+        watched={"pool-7": 3, "pool-8/rate": 21},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -113,6 +114,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "sticky.map": "pool-7 yes\n",
         "callers.map": "198.18.4.0 shop/prod/b\n",
         "calls.map": "198.18.4.0/llm a.apps.localhost\n",
+        "watched.map": "pool-7 3\npool-8/rate 21\n",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"
 

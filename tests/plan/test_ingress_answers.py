@@ -69,6 +69,7 @@ def test_what_haproxy_has_is_read_back():
         "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
         "sticky.map": "",
         "callers.map": "0x1 198.18.4.0 shop/prod/b\n", "calls.map": "0x1 198.18.4.0/llm a.apps.localhost\n",
+        "watched.map": "0x1 pool-7 3\n0x2 pool-8/rate 21\n",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
@@ -84,6 +85,7 @@ def test_what_haproxy_has_is_read_back():
     assert found.state.open_paths == {"a.apps.localhost/v1/": "open"}
     assert found.state.callers == {"198.18.4.0": "shop/prod/b"}
     assert found.state.calls == {"198.18.4.0/llm": "a.apps.localhost"}
+    assert found.state.watched == {"pool-7": 3, "pool-8/rate": 21}
     assert found.resting == {"b-r1-0"}
     assert found.structure == "flyted-0011"
 

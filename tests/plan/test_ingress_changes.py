@@ -34,6 +34,7 @@ class Model:
             "restricted.map": dict(start.state.restricted),
             "open-paths.map": dict(start.state.open_paths),
             "sticky.map": dict(start.state.sticky),
+            "watched.map": {n: str(v) for n, v in start.state.watched.items()},
         }
 
     def do(self, command: str) -> None:

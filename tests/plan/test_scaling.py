@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyted.contract.app import AppSpec
-from flyted.plan.scaling import Counted, Scale, added, by_cpu, dropped, looked, missing, scales, surplus
+from flyted.plan.scaling import (
+    LOOK_S,
+    SLOW_LOOK_S,
+    Counted,
+    Scale,
+    added,
+    by_cpu,
+    dropped,
+    looked,
+    missing,
+    scales,
+    stirred,
+    surplus,
+    watched,
+)
 from tests.values import spec
 
 AT_ONCE = spec(max_replicas=4, concurrency=2, scaledown_after_s=10.0)
@@ -135,3 +149,54 @@ def test_the_limits_hold_whatever_comes(load: list[tuple[int, int]], least: int,
         running = max(1, least) + len(scale.extra)
         assert max(1, least) <= running <= which.max_replicas
         assert running >= min(-(-current // each), which.max_replicas) or seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("which", "load"),
+    [
+        (AT_ONCE, {"": 3}),
+        (A_SECOND, {"/rate": 12}),
+        (BY_CPU, {"": 1}),
+        (spec(min_replicas=2, max_replicas=4, concurrency=3), {"": 7}),
+        (spec(min_replicas=3, max_replicas=4, request_rate=10), {"/rate": 32}),
+    ],
+)
+def test_an_app_with_enough_replicas_is_watched_and_after_another_look_rests(
+    which: AppSpec, load: dict[str, int]
+) -> None:
+    """The load that is watched is the least one that needs another replica."""
+    scale = seen(Scale(1), which, Counted(0, 0, 5, 1.0), now=100.0)
+    assert (scale.rests, watched(scale, which)) == (False, load)
+    scale = seen(scale, which, Counted(0, 0, 5, 1.0), now=101.0)
+    assert (scale.rests, watched(scale, which)) == (True, load)
+    assert seen(scale, which, Counted(0, 0, 5, 1.0), now=500.0).rests, "another event asked for a pass"
+    again = stirred(scale)
+    assert (again.rests, watched(again, which)) == (False, {})
+    (kind, number), *_ = load.items()
+    for more in (0, 1) if which is not BY_CPU else ():
+        counted = Counted(0, 0, 4 + number + more) if kind else Counted(number - 1 + more, 0, 5)
+        now = seen(again, which, counted, now=102.0)
+        assert bool(missing(now, which)) is bool(more)
+        assert now.calm == 1 - more
+
+
+def test_an_app_with_more_than_its_least_replicas_is_looked_at() -> None:
+    """They are to go one day; until then, nothing is watched."""
+    scale = Scale(1, frozenset({1}))
+    for second in range(5):
+        scale = seen(scale, AT_ONCE, Counted(0, 0, 5), Counted(0, 0, 5), now=100.0 + second)
+    assert (scale.rests, watched(scale, AT_ONCE), scale.pause) == (False, {}, LOOK_S)
+
+
+def test_requests_that_cost_little_cpu_time_are_looked_at_less_often() -> None:
+    """Up to ten seconds apart; the first costly ones bring the pace back."""
+    scale, now, pauses = Scale(1), 100.0, []
+    for _ in range(7):
+        scale = seen(scale, BY_CPU, Counted(1, 0, 5, 1.0), now=now)
+        now = scale.next_look
+        pauses.append(scale.pause)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, SLOW_LOOK_S, SLOW_LOOK_S, SLOW_LOOK_S]
+    assert not scale.rests
+    busy = seen(scale, BY_CPU, Counted(1, 0, 5, 1.0 + 0.7 * SLOW_LOOK_S), now=now)
+    assert (busy.needed, busy.pause) == (1, LOOK_S)
+    assert seen(scale, BY_CPU, Counted(1, 0, 5, None), now=now).pause == LOOK_S, "it does not serve"

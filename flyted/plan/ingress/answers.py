@@ -28,6 +28,7 @@ from flyted.plan.ingress.state import (
     STICKY,
     TIMEOUTS,
     UNAVAILABLE,
+    WATCHED,
     IngressState,
     Live,
     Server,
@@ -184,6 +185,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             sticky=tables[STICKY],
             callers=tables[CALLERS],
             calls=tables[CALLS],
+            watched={n: int(load) for n, load in tables[WATCHED].items()},
         )
     except (InvalidInput, ValueError) as error:
         raise HostFailure(

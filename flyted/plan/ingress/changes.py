@@ -26,6 +26,7 @@ from flyted.plan.ingress.state import (
     TABLES,
     TIMEOUTS,
     UNAVAILABLE,
+    WATCHED,
     IngressState,
     Live,
     Server,
@@ -79,6 +80,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[LIMITS], have.limits, wanted.limits),
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
         *_set(table[STICKY], have.sticky, wanted.sticky),
+        *_set(table[WATCHED], have.watched, wanted.watched),
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
@@ -101,6 +103,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(command for server in unwanted if server.name not in busy for command in _gone(server)),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
         *_unset(table[STICKY], have.sticky, wanted.sticky),
+        *_unset(table[WATCHED], have.watched, wanted.watched),
         *_unset(table[LIMITS], have.limits, wanted.limits),
         *_unset(table[GUARDED], have.guarded, wanted.guarded),
         *_unset(table[RESTRICTED], have.restricted, wanted.restricted),

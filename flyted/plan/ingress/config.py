@@ -89,6 +89,7 @@ global
     log stdout format raw daemon
 @ADMIN_SOCKET@
     stats timeout 1h
+    lua-load @FILES@/@LUA_FILE@
     # one thread: what a sleeping app's last request and its stop do to each other is tested with one
     nbthread 1
     # when it is stopped, requests in flight get this long; new connections wait for the next HAProxy
@@ -251,11 +252,11 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
 
 @lru_cache(maxsize=4)
 def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
-    """Return a digest of the whole configuration but the servers.
+    """Return a digest of the whole configuration but the servers, and of its script.
 
     HAProxy repeats it in ``show info``, which shows when a restart is due.
     """
-    whole = _frame(listen, places) + pools.filled_pools(places.files, ())
+    whole = _frame(listen, places) + pools.filled_pools(places.files, ()) + pools.script(places.files)
     return "flyted-" + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -315,6 +316,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@GATEWAY@": GATEWAY_HOST,
         "@HTTPS_PORT@": at_port("", listen.https_port),
         "@FILES@": places.files,
+        "@LUA_FILE@": pools.LUA_FILE,
         "@HOSTS@": HOSTS,
         "@DOMAINS@": DOMAINS,
         "@NAMES@": NAMES,

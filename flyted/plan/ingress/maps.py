@@ -19,6 +19,7 @@ from flyted.plan.ingress.state import (
     STICKY,
     TIMEOUTS,
     UNAVAILABLE,
+    WATCHED,
     IngressState,
     reason_values,
 )
@@ -50,6 +51,7 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         STICKY: state.sticky,
         CALLERS: state.callers,
         CALLS: state.calls,
+        WATCHED: state.watched,
     }
 
 

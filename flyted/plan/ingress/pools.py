@@ -10,6 +10,11 @@ to another one. A browser of a ``--sticky`` app has a cookie with the name of it
 its own backend alone, and passes over one that is in maintenance or is not there: so the cookie opens nothing, and a
 browser whose replica is gone gets another.
 
+While an app has its least replicas and needs no others, flyted looks at no counter: HAProxy compares the requests that
+its pool has, and those of the last second, with the ones that these replicas are for, and connects to flyted's socket
+if there are more (:data:`LUA`; HAProxy's own language has no action that tells anybody anything). flyted ends the
+connection. If it does not run, or does not accept, the request goes on at once.
+
 An empty pool takes some 2 kB of HAProxy's memory: their rules are in a ``defaults`` section, which all of them share.
 """
 
@@ -19,7 +24,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from flyted.plan.ingress.reply import HOST_COOKIES
-from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, STICKY, TIMEOUTS, Server
+from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, STICKY, TIMEOUTS, WATCHED, Server
 
 POOLS = 100
 """The number of apps that may have more than one replica."""
@@ -46,12 +51,30 @@ defaults pools from usual
     # a replica whose socket has just gone: its requests are tried at another one at once
     option redispatch 1
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
+    http-request set-var(txn.at_once) var(txn.server),map_str_int(@FILES@/@WATCHED@)
+    http-request set-var(txn.a_second) var(txn.server),concat(@RATE@),map_str_int(@FILES@/@WATCHED@)
+    http-request lua.more_load if { var(txn.at_once) -m found } { be_conn,sub(txn.at_once) ge 0 } \
+|| { var(txn.a_second) -m found } { be_sess_rate,sub(txn.a_second) ge 0 }
     # a cookie is for the host that set it: all apps are one site to a browser, and would get it
 @HOST_COOKIES@"""
 """What all pools have. HAProxy does not copy these rules for each of them."""
 POOL = """
 backend @NAME@ from pools
     use-server %[var(txn.replica)] if { var(txn.replica) -m found }
+"""
+
+
+LUA_FILE, TOLD = "load.lua", "load.sock"
+"""The script, and flyted's socket (host/load.py), in the folder of HAProxy's files."""
+RATE = "/rate"
+"""What follows a pool's name where its requests a second are watched, not those at once."""
+LUA = """-- Written by flyted: tells it that an app has more requests than its replicas are for.
+core.register_action("more_load", { "http-req" }, function()
+    local told = core.tcp()
+    told:settimeout(1)
+    told:connect("unix@@FILES@/@TOLD@")
+    told:close()
+end)
 """
 
 
@@ -84,6 +107,7 @@ def frontend_rules(files: str) -> str:
 def empty_pools(files: str) -> tuple[str, ...]:
     """Return the text of all pools: what they share, then each without its servers."""
     shared = SECTION.replace("@HOST_COOKIES@", HOST_COOKIES.replace("\\\n", "")).replace("@FILES@", files)
+    shared = shared.replace("@WATCHED@", WATCHED).replace("@RATE@", RATE).replace("\\\n", "")
     shared = shared.replace("@TIMEOUTS@", TIMEOUTS).replace("@TIMEOUT@", str(DEFAULT_TIMEOUT_MS))
     return (shared, *(POOL.replace("@NAME@", pool_name(number)) for number in range(POOLS)))
 
@@ -96,6 +120,11 @@ def filled_pools(files: str, servers: Iterable[Server]) -> str:
         lines[server.pool] = lines.get(server.pool, "") + line(server)
     texts = (text + lines.get(pool_name(number), "") for number, text in enumerate(pools)) if lines else pools
     return "".join((shared, *texts))
+
+
+def script(files: str) -> str:
+    """Return the script for HAProxy. ``files``: the folder of its files."""
+    return LUA.replace("@FILES@", files).replace("@TOLD@", TOLD)
 
 
 def line(server: Server) -> str:

@@ -27,9 +27,10 @@ HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
 REDIRECTS, STICKY = "redirects.map", "sticky.map"
 CALLERS, CALLS = "callers.map", "calls.map"
+WATCHED = "watched.map"
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS, STICKY, CALLERS, CALLS,
+    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -50,6 +51,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_WATCHED = re.compile(rf"{POOL.pattern}(?:/rate)?")
 _APP = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern}){{0,2}}")
 _REASON_LENGTH = 500
 
@@ -170,6 +172,7 @@ class IngressState:
     sticky: Mapping[str, str] = field(default_factory=_empty)  # pool to whose replicas browsers come back → "yes"
     callers: Mapping[str, str] = field(default_factory=_empty)  # address of an app that calls others → its key
     calls: Mapping[str, str] = field(default_factory=_empty)  # that address, "/", name of an app → that app's host
+    watched: Mapping[str, int] = field(default_factory=_empty)  # pool → load of which HAProxy tells (scaling.watched)
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
@@ -192,10 +195,13 @@ class IngressState:
             ("address", _ADDRESS.fullmatch, self.callers),
             ("caller", _APP.fullmatch, self.callers.values()),
             ("call", _is_call, self.calls),
+            ("pool", _WATCHED.fullmatch, self.watched),
             ("thumbprint", _THUMBPRINT.fullmatch, self.challenges.values()),
         ):
             if not all(map(fits, words)):
                 raise InvalidInput(f"{what} {printable(next(w for w in words if not fits(w)))} is not valid")
+        if not all(0 < load < 1 << 31 for load in self.watched.values()):
+            raise InvalidInput("a load that is watched must be at least 1")
         for name, limit in self.timeouts_ms.items():
             if not _is_server(name) or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
