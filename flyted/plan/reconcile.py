@@ -168,7 +168,7 @@ def _plan_replica(
 
 def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: Draft) -> GpuPlan:
     """Plan the leases of GPUs: idle apps sleep for waiting starts; a unit that got none, or lost it, is stopped."""
-    plan = plan_gpus(facts, draft.idle, now)
+    plan = plan_gpus(facts, draft.idle, now, draft.resting)
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
     _give_up(draft, evict.keys() & draft.extra, now)
     evict = {replica: unit for replica, unit in evict.items() if replica not in draft.extra}

@@ -69,6 +69,7 @@ class GpuLeases:
             refused=dict(self._refused),
             lost=dict(self._lost),
             loading=frozenset(self._loading),
+            returning=self._return.units,
             inventory=inventory,
             error=error,
         )

@@ -33,6 +33,11 @@ class MemoryReclaim:
         self._execute = execute
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def units(self) -> frozenset[str]:
+        """The units whose memory is waited for."""
+        return frozenset(self._tasks)
+
     def begin(self, lease: Lease) -> None:
         """Begin the proof for a lease that is over, beside whatever else happens; it replaces an earlier one."""
         before = self._tasks.pop(lease.unit, None)

@@ -174,8 +174,9 @@ class GpuFacts:
 
     ``learned``: app id → what earlier runs showed. ``asking``: the starts that wait, in the order in which they came.
     ``refused``: unit → why, of starts that got no lease and may not have ended yet. ``lost``: unit → why, of units
-    whose GPUs failed. ``loading``: units that have a lease and have not been seen up yet. ``inventory``: the GPUs as
-    they were a moment ago. ``error``: why a look at them failed a moment ago.
+    whose GPUs failed. ``loading``: units that have a lease and have not been seen up yet. ``returning``: units that
+    have ended and whose memory is waited for. ``inventory``: the GPUs as they were a moment ago. ``error``: why a look
+    at them failed a moment ago.
     """
 
     leases: tuple[Lease, ...] = ()
@@ -184,6 +185,7 @@ class GpuFacts:
     refused: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
     loading: frozenset[str] = frozenset()
+    returning: frozenset[str] = frozenset()
     inventory: Inventory | None = None
     error: str = ""
 

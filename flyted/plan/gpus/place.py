@@ -8,7 +8,8 @@ Programs that are not apps may use a little of a whole device (:func:`spare`): a
 Where they use more, an app that needs a whole one waits, and its message says so.
 
 Only idle apps are put to sleep to free a device: first the app with the longest idle time relative to its time to load
-again. Each one of those is needed: if one of them stayed, the app would have to wait.
+again. Each one of those is needed: if one of them stayed, the app would have to wait. Nobody is put to sleep while a
+unit that ends anyway, such as one that was put to sleep a moment ago, makes the room.
 """
 
 from __future__ import annotations
@@ -73,10 +74,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Occupancy:
-    """The current holders. ``idle``: unit that may be put to sleep → seconds idle ÷ seconds to load again."""
+    """The current holders. ``idle``: unit that may be put to sleep → seconds idle ÷ seconds to load again.
+
+    ``ending``: units that give their devices back soon, whatever is decided.
+    """
 
     leases: tuple[Lease, ...]
     idle: Mapping[str, float] = field(default_factory=dict)
+    ending: frozenset[str] = frozenset()
 
     def on(self, device: Device, but: str) -> list[Lease]:
         """Return the leases on a device, without a running lease of the unit ``but``.
@@ -111,7 +116,8 @@ def place(wanted: Wanted, inventory: Inventory, occupancy: Occupancy) -> Granted
         if len(free) >= wanted.ask.count:
             devices = tuple(free[: wanted.ask.count])
             return Granted(devices, min(wanted.reserve_bytes, devices[0].total_bytes))
-    rooms = [room for kind in enough if (room := _room(wanted, kind, occupancy))]
+    soon = any(_soon(wanted, kind, occupancy) for kind in enough)  # what ends makes the room: nobody sleeps for it
+    rooms = [] if soon else [room for kind in enough if (room := _room(wanted, kind, occupancy))]
     best = max(rooms, key=lambda units: min(occupancy.idle[unit] for unit in units), default=())
     claims = frozenset(d.uuid for d in suitable if not _crowded(wanted, d, occupancy.on(d, wanted.unit)))
     return Wait(_why(wanted, suitable, occupancy), best, claims)
@@ -124,6 +130,28 @@ def _kind(device: Device) -> tuple[str, str]:
 def _free(wanted: Wanted, kind: Sequence[Device], occupancy: Occupancy, gone: Collection[str] = ()) -> list[Device]:
     """Return the devices that can be granted once the units ``gone`` have ended."""
     return [device for device in kind if _fits(wanted, device, occupancy.on(device, wanted.unit), gone)]
+
+
+def _soon(wanted: Wanted, kind: Sequence[Device], occupancy: Occupancy) -> bool:
+    """Report whether enough devices can be granted once the units that are ending have gone."""
+    kept = tuple(lease for lease in occupancy.leases if lease.unit not in occupancy.ending)
+    if len(kept) == len(occupancy.leases):
+        return False
+    left = [_without(device, occupancy) for device in kind]
+    return len(_free(wanted, left, replace(occupancy, leases=kept))) >= wanted.ask.count
+
+
+def _without(device: Device, occupancy: Occupancy) -> Device:
+    """Return a device as it will be when the units that are ending have gone, and their memory has come back."""
+    ending = [lease for lease in occupancy.leases if lease.unit in occupancy.ending and device.uuid in lease.devices]
+    own = sum(process.used_bytes for process in device.processes if process.unit in occupancy.ending)
+    left = [each.unexplained[each.devices.index(device.uuid)] for each in ending if each.ended_at is not None]
+    unexplained = min((device.unexplained_bytes, *left))
+    return replace(
+        device,
+        processes=tuple(process for process in device.processes if process.unit not in occupancy.ending),
+        used_bytes=device.used_bytes - own - (device.unexplained_bytes - unexplained),
+    )
 
 
 def _fits(wanted: Wanted, device: Device, holders: Sequence[Lease], gone: Collection[str] = ()) -> bool:

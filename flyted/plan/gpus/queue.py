@@ -6,7 +6,7 @@ those without which the start would have to wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from flyted.contract.names import Replica, replica_of
@@ -17,6 +17,7 @@ from flyted.plan.gpus.driver import unusable
 from flyted.plan.gpus.facts import Asking, Device, DriverFiles, GpuFacts, Inventory, Learned, Lease
 from flyted.plan.gpus.match import grantable
 from flyted.plan.gpus.place import Granted, Never, Occupancy, Wait, Wanted, place
+from flyted.plan.unit_index import AT_REST
 
 LOOK_S = 1.0
 """Seconds between looks while a start waits: no event reports that a busy app is idle or memory was released late.
@@ -67,7 +68,7 @@ class GpuPlan:
 class _Line:
     """The starts that have been decided so far. ``claimed``: devices that an earlier start may get soon.
 
-    ``rooted``: the units whose apps have the root of their image.
+    ``rooted``: the units whose apps have the root of their image. ``ending``: those that end soon.
     """
 
     grants: list[Grant] = field(default_factory=list)
@@ -76,10 +77,14 @@ class _Line:
     evict: dict[Replica, str] = field(default_factory=dict)
     claimed: frozenset[str] = frozenset()
     rooted: frozenset[str] = frozenset()
+    ending: frozenset[str] = frozenset()
 
 
-def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPlan:
-    """Return what is to be done about GPUs. ``idle``: the replicas that may be put to sleep, and for how long idle."""
+def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float, resting: Collection[Replica] = ()) -> GpuPlan:
+    """Return what is to be done about GPUs. ``idle``: the replicas that may be put to sleep, and for how long idle.
+
+    ``resting``: those that this pass puts to sleep anyway.
+    """
     gpu = facts.gpu
     if not (gpu.leases or gpu.asking or gpu.refused or gpu.lost):
         return GpuPlan()
@@ -88,7 +93,9 @@ def plan_gpus(facts: Facts, idle: Mapping[Replica, float], now: float) -> GpuPla
     leases = tuple(lease.over(0.0) if lease in over else lease for lease in gpu.leases)
     asking = [each for each in gpu.asking if active.get(each.unit) == "activating"]
     rooted = frozenset(each.unit for each in asking if _in_root(each.replica, facts))
-    line = _decided(asking, replace(gpu, leases=leases), idle, rooted)
+    stay = {replica: seconds for replica, seconds in idle.items() if replica not in resting}
+    ending = _ending(facts, resting)
+    line = _decided(asking, replace(gpu, leases=leases), stay, rooted, ending)
     failed, settled = _failed(facts, active)
     return GpuPlan(
         grants=tuple(line.grants),
@@ -112,9 +119,10 @@ def _in_root(replica: Replica, facts: Facts) -> bool:
 
 
 def _decided(
-    asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float], rooted: frozenset[str] = frozenset()
-) -> _Line:
-    line = _Line(rooted=rooted)
+    asking: list[Asking], gpu: GpuFacts, idle: Mapping[Replica, float], rooted: frozenset[str],
+    ending: frozenset[str],
+) -> _Line:  # fmt: skip
+    line = _Line(rooted=rooted, ending=ending)
     for each in asking:
         if gpu.inventory is not None:
             taken = (*gpu.leases, *(grant.lease for grant in line.grants))
@@ -131,7 +139,7 @@ def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[R
         return
     known = gpu.learned.get(replica.app_id)
     wanted = Wanted(asking.unit, asking.ask, known.peak_bytes if known else 0)
-    decision = place(wanted, inventory, Occupancy(gpu.leases, _evictable(replica, gpu, idle)))
+    decision = place(wanted, inventory, Occupancy(gpu.leases, _evictable(replica, gpu, idle), line.ending))
     if isinstance(decision, Granted) and line.claimed & {device.uuid for device in decision.devices}:
         suitable = frozenset(device.uuid for device in grantable(asking.ask, inventory))
         decision = Wait(f"needs {asking.ask}; others already wait for the same GPUs", claims=suitable)
@@ -146,6 +154,27 @@ def _decide(asking: Asking, inventory: Inventory, gpu: GpuFacts, idle: Mapping[R
             units = () if line.claimed & claims else evict
             line.evict |= {each: asking.unit for each in idle if each.service in units and each not in line.evict}
             line.claimed |= claims
+
+
+def _ending(facts: Facts, resting: Collection[Replica]) -> frozenset[str]:
+    """Return the units that hold a lease and are about to end: they are put to sleep, stop, or have no requests left.
+
+    An ended one counts while the return of its memory is waited for; if that takes too long, it does not.
+    """
+    return frozenset(lease.unit for lease in facts.gpu.leases if _ends(lease, facts, resting))
+
+
+def _ends(lease: Lease, facts: Facts, resting: Collection[Replica]) -> bool:
+    if lease.ended_at is not None:
+        return lease.unit in facts.gpu.returning
+    replica, service = replica_of(lease.unit), facts.units.get(lease.unit)
+    if replica is None or service is None or service.active in AT_REST:
+        return True  # it is over as of this pass
+    if service.active == "activating":
+        return False
+    traffic = facts.traffic.get(replica.server)
+    drained = replica in facts.leaving and facts.counted and (traffic is None or not traffic.busy)
+    return service.active == "deactivating" or replica in facts.busy or replica in resting or drained
 
 
 def _evictable(wanted_by: Replica, gpu: GpuFacts, idle: Mapping[Replica, float]) -> dict[str, float]:
