@@ -179,3 +179,43 @@ def test_one_that_is_cancelled_as_it_starts_is_undone(deploys: Deploys) -> None:
             await deploy
 
     beside(deploys.machine, story)
+
+
+def test_a_fault_at_one_of_several_replicas_leaves_none_of_them(
+    deploys: Deploys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What starts beside it has ended when it is undone, and the client hears the fault."""
+    clear, start = deploys.machine.execute.clear, deploys.machine.execute.start_service
+    starting: set[Replica] = set()
+    undone: list[bool] = []
+
+    async def started(replica: Replica) -> str:
+        starting.add(replica)
+        try:
+            await asyncio.sleep(replica.number)
+            if replica.number == 1:
+                raise KeyError("a fault of ours")
+            return await start(replica)
+        finally:
+            starting.discard(replica)
+
+    async def cleared(replica: Replica) -> None:
+        undone.append(not starting)
+        await clear(replica)
+
+    monkeypatch.setattr(deploys.machine.execute, "start_service", started)
+    monkeypatch.setattr(deploys.machine.execute, "clear", cleared)
+
+    async def story() -> None:
+        await deploys.machine.loop.settle()
+        several = spec("a", python_env=str(deploys.python), min_replicas=3, max_replicas=3)
+        with pytest.raises(KeyError):
+            await deploys.deploy.serve(several, {}, deploys.emit, "bob")
+        await asyncio.sleep(3.0)
+
+    beside(deploys.machine, story)
+    assert undone
+    assert all(undone)
+    assert deploys.left() == (1, "failed", "", "")
+    replicas = [Replica("a", 2, number) for number in range(3)]
+    assert [deploys.machine.active(each.socket) for each in replicas] == ["", "", ""]

@@ -88,9 +88,22 @@ class BringUp:
         await _tell_new(said, self.look.status(replica), emit)
         if others:
             await emit(Progress(STEP, f"starting {len(others)} more replica{'s' * (len(others) > 1)}"))
-            await asyncio.gather(*(self._start_other(each, emit) for each in others))
+            await self._start_others(others, emit)
         self.store.serve(replica.app_id, replica.revision, time.time(), tuple(said))
         return ""
+
+    async def _start_others(self, replicas: Iterable[Replica], emit: Emit) -> None:
+        """Start other replicas together.
+
+        If one raises, which is a fault of ours, the starts of the others have ended before this raises the same: what
+        was started can be stopped then.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for replica in replicas:
+                    group.create_task(self._start_other(replica, emit))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _start_other(self, replica: Replica, emit: Emit) -> None:
         """Start another replica. One that does not start is left to the loop, which tries again: the app serves."""
