@@ -146,6 +146,7 @@ def _facts(app: AppStatus) -> list[tuple[str, str]]:
         ("Replicas", scaling(app)),
         ("Network", "" if app.egress else "no connections to other machines"),
         ("May call", ", ".join(app.calls)),
+        ("Called by", ", ".join(app.callers)),
         ("Port", _port(app)),
         ("Ready", _ready(app)),
         ("Access", "with a token only: flytectl token" if app.requires_auth else ""),

@@ -21,6 +21,7 @@ from flyted.host.disk import disk_space
 from flyted.host.network import nameservers
 from flyted.host.vault import Vault
 from flyted.plan.images.fitness import NEEDED, SWITCHES, MachineFacts, lacks, restricted
+from flyted.plan.ingress.ports import CALLS_SOCKET, INGRESS_UNIT
 from flyted.plan.ingress.state import Listen
 from flyted.plan.sandbox import unreachable_nameservers
 
@@ -55,6 +56,20 @@ def listens(listen: Listen) -> Check:
     return Check("ingress", usual or None, detail, "another program holds 443 or 80: ss -ltnp")
 
 
+def calls(socket: str, here: bool, *, used: bool) -> Check:  # noqa: FBT001
+    """Check whether apps can call apps. ``socket``: the state of its unit. ``here``: whether the ingress has it.
+
+    ``used``: whether an app calls others.
+    """
+    if socket == "active" and here:
+        return Check("calls", ok=True, detail="apps can call the apps that they name", hint="")
+    why = f"{CALLS_SOCKET} is {socket or 'not there'}" if socket != "active" else "the ingress began without it"
+    return Check(
+        "calls", False if used else None, f"apps cannot call each other: {why}",
+        f"systemctl start {CALLS_SOCKET}; systemctl restart {INGRESS_UNIT}",
+    )  # fmt: skip
+
+
 class Doctor:
     """The handler of ``doctor``: it looks, and changes nothing."""
 
@@ -76,7 +91,7 @@ class Doctor:
     async def examine(self, _call: Call) -> Findings:
         """Return the findings of all checks."""
         here = [self._ingress(), self._disk(), self._uv(), *_images(), names(nameservers())]
-        checks = [*self._secrets(), *here, *_egress(), *self._served(), *await self._apps()]
+        checks = [*self._secrets(), *here, *_egress(), *self._served(), *await self._calls(), *await self._apps()]
         return Findings((*checks, *await self._mirrors.findings(), *await self._gpus.findings()))
 
     def _secrets(self) -> Iterator[Check]:
@@ -128,6 +143,13 @@ class Doctor:
     def _uv(self) -> Check:
         found = Path("/usr/lib/flyted/bin/uv").exists()
         return Check("builder", found, "uv found" if found else "uv is missing", "sudo apt install --reinstall flyted")
+
+    async def _calls(self) -> list[Check]:
+        """Check whether apps can call apps (units/flyted-calls.socket), if the ingress runs."""
+        if self._ingress().ok is False:
+            return []
+        used = any(app.current is not None and app.current.spec.calls for app in self._look.store.apps())
+        return [calls(*await self._look.calls(), used=used)]
 
     async def _apps(self) -> list[Check]:
         facts = await self._loop.facts()

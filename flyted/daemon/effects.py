@@ -115,6 +115,9 @@ class Ingress(Protocol):
     async def apply_certificates(self) -> None:
         """Tell the running HAProxy what differs in the certificates of other base domains, and write them."""
 
+    async def answers_calls(self) -> bool:
+        """Report whether the running HAProxy listens for calls between apps."""
+
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has."""
 

@@ -17,7 +17,7 @@ from flyted.plan.engines.sleep import sleepers
 from flyted.plan.facts import Capacity, Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
-from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
+from flyted.plan.ingress.ports import CALLS_SOCKET, INGRESS_SOCKET, INGRESS_UNIT
 from flyted.plan.scaling import by_cpu, scales
 from flyted.plan.unit_index import AT_REST, UnitFact, UnitIndex
 
@@ -132,6 +132,14 @@ class Look:
     def ingress_unit(self) -> UnitFact | None:
         """Return the ingress's unit; ``None`` when systemd has not loaded it."""
         return next(iter(self.machine.units.list([INGRESS_UNIT])), None)
+
+    async def calls(self) -> tuple[str, bool]:
+        """Return the state of the socket for calls between apps, "" if there is none; and if the ingress has it."""
+        unit = next(iter(self.machine.units.list([CALLS_SOCKET])), None)
+        try:
+            return unit.active if unit is not None else "", await self.machine.ingress.answers_calls()
+        except IngressDown:
+            return unit.active if unit is not None else "", False
 
     def heard(self, unit: str) -> bool:
         """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.

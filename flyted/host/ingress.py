@@ -179,6 +179,10 @@ class Ingress:
         """
         return self._rules or (await self._counted(())).structure
 
+    async def answers_calls(self) -> bool:
+        """Report whether the running HAProxy listens for calls between apps. Raises :class:`IngressDown`."""
+        return "\ninternal,FRONTEND," in await self._haproxy.ask("show stat internal 1 -1")
+
     async def stats(self, servers: Collection[str] | None = None) -> dict[str, Traffic]:
         """Return the counters of these servers, of those that HAProxy has, or of all; for ``plan/idle.py``.
 

@@ -105,6 +105,12 @@ def alias(key: AppKey, host: str) -> dict[str, str]:
     return {} if usual == key.id else {host_of(usual, INTERNAL_DOMAIN): host}
 
 
+def callers(key: AppKey, apps: Iterable[StoredApp]) -> tuple[str, ...]:
+    """Return the names of the apps whose serving revision may call this one."""
+    others = (app for app in apps if (app.key.project, app.key.domain) == (key.project, key.domain))
+    return tuple(sorted(app.key.name for app in others if app.current and key.name in app.current.spec.calls))
+
+
 def notes(spec: AppSpec, served: Collection[str]) -> Iterator[str]:
     """Yield a note about apps that it may call and that are not there. ``served``: names of its project and domain."""
     missing = [name for name in spec.calls if name not in served]

@@ -19,7 +19,10 @@ _OF_LOCAL = "for flyte serve --local only"
 
 FIELDS: dict[str, tuple[str, str]] = {
     "AppEnvironment.name": (HONOURED, "63 characters at most"),
-    "AppEnvironment.depends_on": (HONOURED, "apps are served first and may be called; tasks are reported and skipped"),
+    "AppEnvironment.depends_on": (
+        HONOURED,
+        "apps are served first and may be called; tasks are reported; circles, at which the SDK fails, are refused",
+    ),
     "AppEnvironment.pod_template": (REFUSED, "flyted uses no Kubernetes"),
     "AppEnvironment.description": (HONOURED, ""),
     "AppEnvironment.secrets": (HONOURED, "a missing one is refused with the command that creates it"),

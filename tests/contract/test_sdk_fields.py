@@ -48,3 +48,15 @@ def test_every_method_has_its_row() -> None:
 def test_the_page_is_what_the_tables_say() -> None:
     """To write it: python -m tests.compat."""
     assert page.written() == page.tables()
+
+
+def test_the_sdk_cannot_deploy_a_circle() -> None:
+    """So flyted, which refuses one in words, refuses nothing that works on a cluster."""
+    from flyte._deploy import plan_deploy
+    from flyte.app import AppEnvironment
+
+    one, other = (AppEnvironment(name=name, image="auto", args=["true"]) for name in ("one", "other"))
+    one.add_dependency(other)
+    other.add_dependency(one)
+    with pytest.raises(RecursionError):
+        plan_deploy(one)

@@ -129,6 +129,10 @@ class HAProxy:
         self.state = state
         return Applied()
 
+    async def answers_calls(self) -> bool:
+        """As host.ingress."""
+        return True
+
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """As host.ingress."""
         self.asked["stats"] += 1

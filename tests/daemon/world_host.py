@@ -253,6 +253,11 @@ class Ingress(Door):
             self._done = state
         return Applied(self.haproxy.draining())
 
+    async def answers_calls(self) -> bool:
+        """As host.ingress."""
+        await self._asked()
+        return True
+
     async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
         """As host.ingress."""
         self.world.at("stats")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ def test_a_chain_of_apps_that_sleep_is_awake_at_one_request(chat: str) -> None:
     described = answer("app", "get", "calls-a-chat")
     assert described["calls"] == ["calls-a-llm"]
     assert "May call" in alice("flytectl", "app", "get", "calls-a-chat").stdout
+    assert answer("app", "get", "calls-a-llm")["callers"] == ["calls-a-chat"]
+    assert re.search(r"Called by +calls-a-chat$", alice("flytectl", "app", "get", "calls-a-llm").stdout, re.MULTILINE)
 
 
 def test_streams_and_sockets_go_through(chat: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flytectl.checks import names_hint
-from flyted.daemon.doctor import listens, names
+from flyted.daemon.doctor import calls, listens, names
 from flyted.layers.words import BASE
 from flyted.plan.ingress.state import Listen
 from tests.machine.kit.settings import SETTINGS, settings
@@ -102,6 +102,45 @@ def test_name_servers_that_apps_cannot_ask_are_named(servers: tuple[str, ...], o
     assert check.ok is ok
     assert named in check.detail
     assert ok or "systemd-resolved" in check.hint
+
+
+@pytest.mark.parametrize(
+    ("socket", "here", "used", "ok", "words"),
+    [
+        ("active", True, True, True, "apps can call"),
+        ("active", False, True, False, "the ingress began without it"),
+        ("inactive", True, True, False, "flyted-calls.socket is inactive"),
+        ("", False, False, None, "flyted-calls.socket is not there"),
+    ],
+)
+def test_a_listener_for_calls_that_is_missing_is_named(
+    socket: str, here: bool, used: bool, ok: bool | None, words: str
+) -> None:
+    """A fault if an app needs it, else a warning."""
+    check = calls(socket, here, used=used)
+    assert check.ok is ok
+    assert words in check.detail
+    assert ok or "systemctl start flyted-calls.socket; systemctl restart flyted-ingress" in check.hint
+
+
+def test_an_ingress_without_calls_is_found() -> None:
+    """The socket was stopped, and started again behind the ingress's back; the hint is what helps."""
+
+    def found() -> dict[str, object]:
+        checks = json.loads(by("alice", "flytectl", "doctor", "--json").stdout)["checks"]
+        return dict(next(check for check in checks if check["name"] == "calls"))
+
+    assert found()["ok"] is True
+    try:
+        for words in (["stop", "flyted-calls.socket"], ["restart", "flyted-ingress"]):
+            subprocess.run(["systemctl", *words], check=True)
+        assert "flyted-calls.socket is inactive" in str(found()["detail"])
+        subprocess.run(["systemctl", "start", "flyted-calls.socket"], check=True)
+        assert "the ingress began without it" in str(found()["detail"])
+    finally:
+        for command in ("systemctl start flyted-calls.socket", "systemctl restart flyted-ingress"):
+            subprocess.run(command.split(), check=True)
+    assert found()["ok"] is True
 
 
 def test_a_clash_with_the_owners_of_layers_is_named() -> None:

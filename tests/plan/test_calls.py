@@ -106,3 +106,14 @@ def test_an_app_that_calls_none_has_the_machines_hosts() -> None:
     assert "/etc/hosts" not in str(pair.service["BindReadOnlyPaths"])
     assert "INTERNAL_APP_ENDPOINT_PATTERN" not in told(pair)[0]
     assert told(pair)[1].calls == []
+
+
+def test_who_may_call_an_app_is_known() -> None:
+    """Apps of its project and domain that name it, whether they run or not; not those that named it once."""
+    ui, batch = app("ui", calls=("llm", "db")), app("batch", calls=("llm",), wanted="stopped")
+    never = app("never", serving=None, calls=("llm",))
+    apart = app("apart", key=AppKey("other", "development", "apart"), calls=("llm",))
+    apps = [ui, batch, never, apart, app("llm")]
+    assert calls.callers(AppKey("default", "development", "llm"), apps) == ("batch", "ui")
+    assert calls.callers(AppKey("default", "development", "db"), apps) == ("ui",)
+    assert calls.callers(ui.key, apps) == ()

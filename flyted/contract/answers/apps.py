@@ -140,6 +140,7 @@ class AppStatus(Answer):
     gpu: GpuUse | None  # None: it asks for none
     egress: bool  # it may make connections to other machines
     calls: tuple[str, ...]  # names of the apps, of its project and domain, that it may call
+    callers: tuple[str, ...]  # names of those that may call it; of app get only
     port: int  # the TCP port that its program opens; 0: it serves on the inherited socket
     protocol: str  # what is spoken there: http1 or h2c
     ready_path: str  # the path that must answer before it gets requests; "": any answer will do

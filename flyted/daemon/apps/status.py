@@ -57,6 +57,7 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         open_paths=shown.open_paths if shown else None,
         notes=shown.notes if shown else (),
         requests=_requests(app, facts),
+        callers=(),
         spec_digest=shown.digest if shown else "",
         last_failure=_last_failure(app),
         **{name: getattr(spec, name, default) for name, default in _ALIKE.items()},

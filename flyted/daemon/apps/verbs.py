@@ -33,6 +33,7 @@ from flyted.host import people
 from flyted.host.disk import is_folder
 from flyted.host.store import Store
 from flyted.plan.app_folders import folder_of
+from flyted.plan.calls import callers
 from flyted.plan.crowd import FOLLOWED, STRANGERS, may_have
 from flyted.plan.engines.sleep import idle_step
 from flyted.plan.facts import StoredApp
@@ -124,7 +125,11 @@ class Apps:
         app = self._app(call.app)
         shown = app.current or (app.revisions[-1] if app.revisions else None)
         found = await self._status(app)
-        found = dataclasses.replace(found, replicas=tuple(self._with_since(app, each) for each in found.replicas))
+        found = dataclasses.replace(
+            found,
+            replicas=tuple(self._with_since(app, each) for each in found.replicas),
+            callers=callers(app.key, self._store.apps()),
+        )
         if app.serving is not None and found.state in _AT_REST and not found.reason:
             ends = [await self._explain.why_ended(replica) for replica in app.replicas_of(app.serving)]
             found = dataclasses.replace(found, reason=next(filter(None, ends), ""))
