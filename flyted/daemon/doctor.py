@@ -66,7 +66,7 @@ def calls(socket: str, here: bool, *, used: bool) -> Check:  # noqa: FBT001
     why = f"{CALLS_SOCKET} is {socket or 'not there'}" if socket != "active" else "the ingress began without it"
     return Check(
         "calls", False if used else None, f"apps cannot call each other: {why}",
-        f"systemctl start {CALLS_SOCKET}; systemctl restart {INGRESS_UNIT}",
+        f"systemctl restart {INGRESS_UNIT}, which starts the socket too",
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Two units are started by the code that answers for them instead: the one that me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import signal
@@ -197,6 +198,8 @@ class Execute:
         :class:`InvalidInput` for a revision for which this version of flyted cannot create units.
         """
         pair = self._pair(replica)
+        with contextlib.suppress(HostFailure):  # a disk that refuses costs its lines in the app's log, no start
+            self.store.begun(replica)
         self.documents[replica] = next(self._numbers)
         starts.write(Path(self.config.layout.start_file(replica)), pair.start)
         if pair.hosts:

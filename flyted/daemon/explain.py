@@ -101,7 +101,7 @@ class Explain:
         """
         app = self.store.get(app_id)
         numbers = [revision.number for revision in app.revisions] if app is not None else []
-        found = (reversed(app.most_replicas_of(number)) for number in numbers if app is not None)
+        found = (reversed(app.replicas_so_far(number)) for number in numbers if app is not None)
         return [replica.service for replicas in found for replica in replicas]
 
 

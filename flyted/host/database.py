@@ -91,9 +91,10 @@ CREATE TABLE volume (
 """
 _REDIRECT = "ALTER TABLE site ADD COLUMN redirect TEXT NOT NULL DEFAULT '';"
 _POOL = "ALTER TABLE app ADD COLUMN pool INTEGER;"
+_REPLICAS = "ALTER TABLE revision ADD COLUMN replicas INTEGER NOT NULL DEFAULT 0;"
 FORMATS = (
     _APPS, _TOKENS, _GPUS, _MODELS, _SINCE, _WHO, _NOTES, _USED, _SITES, _ACME, _API, _ISSUED, _REDIRECT, _POOL,
-    _KEPT_DATA, _VOLUMES,
+    _KEPT_DATA, _VOLUMES, _REPLICAS,
 )  # fmt: skip
 """What each format adds to the one before; new ones go at the end. ``user_version`` counts them."""
 

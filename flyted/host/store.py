@@ -17,7 +17,7 @@ from typing import Any
 
 from flyted.contract.app import AppSpec, from_dict, to_dict
 from flyted.contract.errors import AlreadyExists, FlytedError, InvalidInput, NotFound, StoreCorrupt
-from flyted.contract.names import AppKey, user_of
+from flyted.contract.names import AppKey, Replica, user_of
 from flyted.host.database import WAY_BACK, Database
 from flyted.host.kept_data import KeptData
 from flyted.plan.facts import ImageFact, Revision, StoredApp
@@ -160,6 +160,16 @@ class Store:
                 (app_id, number - KEPT_REVISIONS, number),
             )
 
+    def begun(self, replica: Replica) -> None:
+        """Record that a revision has had this replica, if it is one beyond those that it always has."""
+        app = self.app(replica.app_id)
+        if replica not in app.replicas_so_far(replica.revision):
+            with self._changing(replica.app_id):
+                self.database.execute(
+                    "UPDATE revision SET replicas = ? WHERE app_id = ? AND number = ?",
+                    (replica.number + 1, replica.app_id, replica.revision),
+                )
+
     def fail(self, app_id: str, number: int, reason: str, now: float) -> None:
         """Record that the revision did not start, and forget older failures; what served before keeps serving.
 
@@ -249,7 +259,8 @@ def _order(app: StoredApp) -> tuple[float, str]:
 
 _APPS = "SELECT id, project, domain, name, wanted, serving, created_at, updated_at, serving_since, pool FROM app {}"
 _REVISIONS = (
-    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by, notes FROM revision {}"
+    "SELECT app_id, number, spec, image, fingerprint, status, reason, created_at, deployed_by, notes, replicas"
+    " FROM revision {}"
     " ORDER BY number"
 )
 
@@ -270,10 +281,10 @@ def _app(row: tuple[Any, ...], revisions: list[tuple[Any, ...]]) -> StoredApp:
 
 
 def _revision(key: AppKey, row: tuple[Any, ...]) -> Revision:
-    number, spec, image, fingerprint, status, reason, created, by, notes = row
+    number, spec, image, fingerprint, status, reason, created, by, notes, replicas = row
     try:
         parsed = dataclasses.replace(from_dict(json.loads(spec)), key=key)
     except FlytedError as error:
         raise StoreCorrupt(f"revision {number} of an app is not readable: {error.message}", hint=WAY_BACK) from error
     built, told = ImageFact.from_dict(json.loads(image)), tuple(json.loads(notes))
-    return Revision(number, parsed, built, fingerprint, status, reason, created, by, told)
+    return Revision(number, parsed, built, fingerprint, status, reason, created, by, told, replicas)

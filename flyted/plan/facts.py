@@ -114,7 +114,8 @@ class Revision:
     """One deployed version of an app. ``fingerprint`` also covers the generations of its secrets.
 
     ``deployed_by``: the user's name at the deploy; "" for revisions of flyted 0.1.0, which did not store it.
-    ``notes``: what its first start reported that the user should know (plan/states.py).
+    ``notes``: what its first start reported that the user should know (plan/states.py). ``replicas``: how many it has
+    had at most, if these were more than its least ones.
     Values that follow from the spec alone are computed once: the store keeps the revision object while it exists.
     """
 
@@ -127,6 +128,7 @@ class Revision:
     created_at: float
     deployed_by: str = ""
     notes: tuple[str, ...] = ()
+    replicas: int = 0
 
     @cached_property
     def shape(self) -> Shape | None:
@@ -174,6 +176,13 @@ class StoredApp:
         revision = self.revision(number)
         least = max(1, revision.spec.min_replicas) if revision is not None else 1
         return tuple(Replica(self.key.id, number, each) for each in range(least))
+
+    def replicas_so_far(self, number: int) -> tuple[Replica, ...]:
+        """Return the replicas that a revision has had: those whose lines are in the journal."""
+        revision = self.revision(number)
+        most = revision.replicas if revision is not None else 0
+        least = self.replicas_of(number)
+        return (*least, *(Replica(self.key.id, number, each) for each in range(len(least), most)))
 
     def most_replicas_of(self, number: int) -> tuple[Replica, ...]:
         """Return the replicas that a revision may have."""

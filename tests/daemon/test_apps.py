@@ -166,6 +166,7 @@ def test_the_log_of_many_replicas_ends_with_the_first_one_of_the_newest_revision
     """Who follows it for long is left with the last names, not with those of replicas that there may never be."""
     for _ in range(2):
         newest = machine.deployed("a", max_replicas=64)
+        machine.store.begun(Replica("a", newest.revision, 63))
     found = machine.explain._services("a")
     assert len(found) == 2 * 64
     assert found[-40:] == [Replica("a", newest.revision, number).service for number in reversed(range(40))]

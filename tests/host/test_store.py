@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flyted.contract.errors import AlreadyExists, InvalidInput, NotFound, StoreCorrupt
-from flyted.contract.names import AppKey
+from flyted.contract.names import AppKey, Replica
 from flyted.host.database import FORMATS, WAY_BACK
 from flyted.host.store import KEPT_FAILURES, KEPT_REVISIONS, Store
 from flyted.host.tokens import Tokens
@@ -319,3 +319,24 @@ def test_a_pool_that_its_app_does_not_need_is_given_away_when_there_is_no_other(
     store.close()
     again = Store(tmp_path / "db")
     assert (again.app("c").pool, again.app("a7").pool) == (7, None)
+
+
+def test_the_replicas_that_a_revision_has_had_are_known(tmp_path: Path) -> None:
+    """So many as there were at most, beyond those that it always has: their lines are its log."""
+    store = Store(tmp_path / "db")
+    for name, least in (("a", 0), ("b", 2)):
+        store.add_revision(spec(name, min_replicas=least, max_replicas=64), IMAGE, "f", 1.0)
+        store.begun(Replica(name, 1))
+    assert store.app("a").revisions[0].replicas == 0
+    before = store.app("a")
+    for number in (0, 3, 1):
+        store.begun(Replica("a", 1, number))
+    assert [each.number for each in store.app("a").replicas_so_far(1)] == [0, 1, 2, 3]
+    assert [each.number for each in store.app("b").replicas_so_far(1)] == [0, 1]
+    assert store.app("a") is not before
+    store.serve("a", 1, 2.0)
+    store.close()
+    again = Store(tmp_path / "db")
+    assert len(again.app("a").replicas_so_far(1)) == 4
+    again.add_revision(spec("a", max_replicas=64), IMAGE, "g", 3.0)
+    assert len(again.app("a").replicas_so_far(2)) == 1
