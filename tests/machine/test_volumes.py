@@ -12,7 +12,7 @@ import pytest
 
 from tests.machine.kit import small
 from tests.machine.kit.doer import SOURCE, do
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, refused, serve
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, refused, serve, warm_python
 
 NAME, GROUP = "vol", "flyted-vol-vol"
 DIR = Path("/srv/volumes-test")
@@ -49,6 +49,11 @@ def app(name: str, *flags: str) -> str:
     return serve(give(f"volumes/{name.replace('-', '_')}.py", SOURCE.format(app=name, disk="")), *flags)
 
 
+def serving(*more: str) -> tuple[str, ...]:
+    """The command, for what it says."""
+    return ("flytectl", "serve", "--python", warm_python(), *more)
+
+
 def shared() -> None:
     """What the hint says."""
     sh(f"groupadd --system {GROUP}; chgrp -R {GROUP} {DIR}; chmod -R g+rwX,o= {DIR}")
@@ -58,13 +63,8 @@ def shared() -> None:
 def test_an_app_reads_a_volume_where_it_asks_for_it() -> None:
     """At a path that the machine does not have, of which none is made; read-only, whatever the app tries."""
     add("--ro")
-    said = alice(
-        "flytectl",
-        "serve",
-        "--volume",
-        f"{NAME}:/mnt/photos/here:ro",
-        give("volumes/a.py", SOURCE.format(app="volumes-a", disk="")),
-    )
+    file = give("volumes/a.py", SOURCE.format(app="volumes-a", disk=""))
+    said = alice(*serving("--volume", f"{NAME}:/mnt/photos/here:ro", file))
     assert f"note: volume {NAME} is {DIR}, at /mnt/photos/here, read-only\n" in said.stderr
     url = said.stdout.strip()
     tried = (
@@ -110,10 +110,7 @@ def test_apps_write_by_the_volumes_group() -> None:
     assert (about.st_mode & 0o007, (DIR / "sub").stat().st_mode & 0o2070, (DIR / "new").group()) == (0, 0o2070, GROUP)
     assert by("mallory", "cat", str(DIR / "new")).returncode != 0
     assert do(one, "groups = sorted(os.getgroups()); uid = os.getuid()")["uid"] != do(two, "uid = os.getuid()")["uid"]
-    assert (
-        "may only read"
-        not in alice("flytectl", "serve", "--volume", f"{NAME}:/mnt/shared:ro", "volumes/volumes_a.py").stderr
-    )
+    assert "may only read" not in alice(*serving("--volume", f"{NAME}:/mnt/shared:ro", "volumes/volumes_a.py")).stderr
     assert do(one, "try: open('/mnt/shared/y', 'w')\nexcept OSError as error: why = error.strerror") == {
         "why": "Read-only file system"
     }
@@ -127,11 +124,11 @@ def test_an_app_in_the_root_of_its_image_has_volumes_too() -> None:
     url = serve(file, "--volume", f"{NAME}:/www")
     assert curl(f"{url}/page") == (200, "hello")
     link = small.app("volumes-link", "RUN /bin/busybox ln -s /usr/lib/flyted/host/share /away")
-    said = refused("flytectl", "serve", "--volume", f"{NAME}:/away/made", link, status=2)
+    said = refused(*serving("--volume", f"{NAME}:/away/made", link), status=2)
     assert "/away of the image is no folder" in said
     assert not Path("/usr/share/made").exists()
     away = small.app("volumes-away", "RUN /bin/busybox ln -s /usr/lib/flyted/host/share /away", "VOLUME /away/made")
-    assert "/away/made in it is a link to" in refused("flytectl", "serve", away, status=2)
+    assert "/away/made in it is a link to" in refused(*serving(away), status=2)
     assert not Path("/usr/share/made").exists()
 
 
@@ -157,13 +154,11 @@ def test_what_is_no_volume_is_refused_with_a_clear_word() -> None:
     assert "volume.add requires root" in refused("flytectl", "volume", "add", NAME, str(DIR), "--ro", status=6)
     assert answer("volume", "ls")["volumes"] == []
     file = give("volumes/a.py", SOURCE.format(app="volumes-a", disk=""))
-    assert f"there is no volume '{NAME}'" in refused("flytectl", "serve", "--volume", f"{NAME}:/mnt/x", file, status=4)
+    assert f"there is no volume '{NAME}'" in refused(*serving("--volume", f"{NAME}:/mnt/x", file), status=4)
     add("--ro")
-    assert f"may only read volume '{NAME}'" in refused(
-        "flytectl", "serve", "--volume", f"{NAME}:/mnt/x", file, status=2
-    )
+    assert f"may only read volume '{NAME}'" in refused(*serving("--volume", f"{NAME}:/mnt/x", file), status=2)
     for path in ("/etc/x", "/usr", "/data/x", "/proc", "/mnt/../etc", "mnt", "/mnt", "/photos", "/home/x", "/srv/x"):
-        refused("flytectl", "serve", "--volume", f"{NAME}:{path}:ro", file, status=2)
+        refused(*serving("--volume", f"{NAME}:{path}:ro", file), status=2)
     assert "volume.remove requires root" in refused("flytectl", "volume", "rm", NAME, status=6)
 
 
@@ -177,9 +172,7 @@ def test_a_folder_that_is_gone_when_an_app_starts_is_said() -> None:
         said = refused("flytectl", "app", "start", "volumes-a", status=8)
         assert f"volume '{NAME}' is not there: this machine has no folder {DIR}" in said
         assert "No such file" in answer("volume", "ls")["volumes"][0]["problem"]
-        assert "No such file" in refused(
-            "flytectl", "serve", "--volume", f"{NAME}:/mnt/x:ro", "volumes/volumes_a.py", status=2
-        )
+        assert "No such file" in refused(*serving("--volume", f"{NAME}:/mnt/x:ro", "volumes/volumes_a.py"), status=2)
     finally:
         DIR.with_suffix(".aside").rename(DIR)
     alice("flytectl", "app", "start", "volumes-a")
@@ -211,7 +204,7 @@ def test_data_in_the_root_of_an_image_is_the_apps_unless_the_image_has_files_the
     """A VOLUME is not in memory any more; what an image ships stays in sight, and that is said."""
     link = "RUN /bin/busybox ln -s /data /www/data"
     empty = small.app("volumes-empty", "RUN /bin/busybox mkdir /data", "VOLUME /data", link)
-    done = alice("flytectl", "serve", empty)
+    done = alice(*serving(empty))
     assert "files in /data" not in done.stderr
     assert "can write to /data" not in done.stderr
     page = Path("/var/lib/private/flyted-app-volumes-empty/page")
@@ -222,6 +215,6 @@ def test_data_in_the_root_of_an_image_is_the_apps_unless_the_image_has_files_the
     alice("flytectl", "app", "sleep", "volumes-empty")
     assert curl(f"{url}/data/page") == (200, "kept")
     shipped = small.app("volumes-shipped", "RUN /bin/busybox mkdir /data", "RUN echo shipped > /data/page", link)
-    done = alice("flytectl", "serve", shipped)
+    done = alice(*serving(shipped))
     assert "the image has files in /data, which the app sees there: its own data is in $HOME" in done.stderr
     assert curl(f"{done.stdout.strip()}/data/page") == (200, "shipped\n")
