@@ -41,7 +41,7 @@ _LARGE = re.compile(
     r"\b(torch|transformers|vllm|sglang|tensorflow|sentence[-_]transformers|unsloth|whisper|diffusers)\b"
 )
 _KINDS = {
-    CLUSTER: re.compile(r"need[s]? a Flyte cluster"),
+    CLUSTER: re.compile(r"InitializationError: flyted serves apps"),
     CHECKOUT: re.compile(r"has no wheel of flyte"),
     OUTSIDE: re.compile(
         r"Name or service not known|name resolution|Network is unreachable|Could not (connect|resolve)|dns error|"
@@ -51,6 +51,7 @@ _KINDS = {
 _MODULE = re.compile(r"there is no module '(\w+)")
 MOST = 12
 """Packages that are stood in for in one file, when it is loaded: the image has the real ones."""
+_TRAILERS = "TE: trailers"  # codespell:ignore te
 _PATHS = ("/", "/health", "/docs", "/_stcore/health")
 
 
@@ -131,7 +132,7 @@ def _asked(url: str) -> int:
         status = int(by("alice", *curl, f"{url}{path}").stdout or 0)
         if 0 < status < 400:
             return status
-    grpc = ("--http2", "-H", "Content-Type: application/grpc", "-H", "TE: trailers", "--data-binary", "@-")
+    grpc = ("--http2", "-H", "Content-Type: application/grpc", "-H", _TRAILERS, "--data-binary", "@-")
     words = by("alice", *curl, *grpc, f"{url}/grpc.health.v1.Health/Check", typed="\0" * 5).stdout
     return 200 if words == "200" else status
 
