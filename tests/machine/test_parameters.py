@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.units import must
-from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused, serve
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused, serve, warm_python
 from tests.s3 import Storage, storage
 
 OUTER = "192.0.2.33"  # documentation address (RFC 5737) of this machine's own: apps do not reach its loopback
@@ -165,21 +165,22 @@ def test_what_is_in_a_storage_is_fetched_when_it_changes(s3: Storage) -> None:
 def test_a_file_that_is_none_fails_the_start_with_its_name(value: str, said: str) -> None:
     """At once, and not at a request."""
     file = write("parameter-bad", f'name="model", value=flyte.io.File(path="{value}")')
-    why = refused("flytectl", "serve", file, status=8)
+    why = refused("flytectl", "serve", "--python", warm_python(), file, status=8)
     assert f"parameter 'model' ('{value}') cannot be used: {said}" in why
 
 
 def test_a_mount_on_the_machines_own_folders_is_refused() -> None:
     """Before anything is built."""
     file = write("parameter-bad", 'name="model", value=flyte.io.File(path="/srv/x"), mount="/etc/models/"')
-    assert "a parameter cannot be shown in '/etc/models'" in refused("flytectl", "serve", file, status=2)
+    said = refused("flytectl", "serve", "--python", warm_python(), file, status=2)
+    assert "a parameter cannot be shown in '/etc/models'" in said
 
 
 def test_values_are_given_when_it_is_served() -> None:
     """In place of what the file says, and of what only a cluster has."""
     output = 'name="model", value=flyte.app.RunOutput(type="file", run_name="r"), mount="/mnt/m.bin"'
     file = write("parameter-given", 'name="word", value="x"', output, names=("word",))
-    assert "--parameter model=" in refused("flytectl", "serve", file, status=2)
+    assert "--parameter model=" in refused("flytectl", "serve", "--python", warm_python(), file, status=2)
     url = serve(file, "--parameter", "word=given", "--parameter", f"model={SHOWN}/model.bin")
     assert json.loads(curl(f"{url}/told")[1])["parameters"] == {"word": "given"}
     assert read(url, "/mnt/m.bin") == "weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +25,7 @@ def root():
     return [words, started]
 
 started = []
-image = flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages({packages})
+image = flyte.Image.from_debian_base(python_version=(3, {minor})).with_pip_packages({packages})
 env = FastAPIAppEnvironment(name="pickled-app", app=app, requires_auth=False, image=image)
 
 @env.on_startup
@@ -33,6 +34,8 @@ async def begin():
 
 print(flyte.with_servecontext(interactive_mode=True).serve(env).endpoint)
 """
+MINOR = sys.version_info[1]
+"""Of the Python that pickles, which the image needs: Debian's."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,7 @@ def _forgotten() -> Iterator[None]:
 def test_a_pickled_app_is_served() -> None:
     """With what its functions refer to; asleep and awake; changed, and served again."""
     for words in ("first", "second"):
-        said = python(APP.format(words=words, packages="'fastapi', 'uvicorn'"))
+        said = python(APP.format(words=words, minor=MINOR, packages="'fastapi', 'uvicorn'"))
         url = said.split()[-1]
         assert json.loads(curl(url)[1]) == [words, ["begun"]]
     alice("flytectl", "app", "sleep", "pickled-app")
@@ -55,11 +58,9 @@ def test_a_pickled_app_is_served() -> None:
 
 def test_an_image_without_what_was_pickled_is_told() -> None:
     """By the app's log and its page: Flyte's own command says that it failed."""
-    script = f"import flyte\nflyte.init_from_config()\n{APP.format(words='x', packages=repr('httpx'))}"
+    script = f"import flyte\nflyte.init_from_config()\n{APP.format(words='x', minor=MINOR, packages=repr('httpx'))}"
     done = stock(str(PYTHON), "-c", script)
     assert done.returncode != 0
     reason = answer("app", "get", "pickled-app")["last_failure"]["reason"]
-    assert (
-        "the pickled app cannot be loaded by the image's Python 3.13 (ModuleNotFoundError: No module named" in reason
-    )
+    assert f"cannot be loaded by the image's Python 3.{MINOR} (ModuleNotFoundError: No module named" in reason
     assert "the image needs the Python and the packages with which it was pickled" in reason
