@@ -5,7 +5,8 @@
 
 A stop has two steps, so that it loses no request. asyncio accepts connections in batches, and uvicorn closes those
 whose request it has not read yet. So the server first only stops accepting (new connections wait in the kernel for the
-next start), and the normal graceful stop follows when a request has been read from every accepted connection.
+next start), and the normal graceful stop follows when a request has been read from every accepted connection, and
+the ingress has closed those that it kept (kept.py).
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from collections.abc import Coroutine
 from types import FrameType, ModuleType
 from typing import Any
 
-from . import trailers, workdir
+from . import kept, trailers, workdir
 from .activation import Listener
 from .imports import after_import
 from .notify import Notifier
 from .surroundings import flush, say
-from .words import BACKLOG
+from .words import BACKLOG, KEEPS
 
 READ_LIMIT = (
     2.0  # the maximum of seconds between the last accept and the graceful stop: a client may never send anything
@@ -179,7 +180,7 @@ class Adopter:
             from .asgi import until_ready
 
             await until_ready(server.config.loaded_app, self._ready_path)
-        self._notifier.ready(f"serving {self._app}")
+        self._notifier.ready(f"serving {self._app}" + (f"; {KEEPS}" if kept.keep(server) else ""))
         workdir.tidy(os.environ)
 
     def _begin_stop(self, signum: int) -> None:
@@ -198,6 +199,7 @@ class Adopter:
         server = self._server
         while not server.started:  # noqa: ASYNC110 - true within the next two iterations of the loop
             await asyncio.sleep(0)
+        kept.end(server)
         # Not yet ``close()``: a connection that asyncio has accepted but not attached would fail on a closed server.
         polled = self._taken is not None and asyncio.get_running_loop().remove_reader(self._taken.fileno())
         if not polled:  # uvloop, which accepts and attaches a connection in one step
@@ -206,7 +208,7 @@ class Adopter:
             await asyncio.sleep(0)
         self._close(server)
         for _ in range(int(READ_LIMIT / READ_POLL)):
-            if all(getattr(connection, "cycle", self) is not None for connection in server.server_state.connections):
+            if all(map(kept.is_in_use, server.server_state.connections)):
                 break
             await asyncio.sleep(READ_POLL)
         server.should_exit = True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.launch.words import KEEPS
 from tests.launch.harness import App, Unit, app_bundle, bundle
 
 pytestmark = pytest.mark.slow
@@ -181,3 +182,46 @@ def test_more_signals_do_no_harm(make_unit: MakeUnit, running: Keep, tmp_path: P
     for _ in range(times - 1):
         app.process.terminate()
     assert app.stop() == 0
+
+
+def _kept(unit: Unit) -> socket.socket:
+    """A connection on which a request has been answered, as the ingress keeps them."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(str(unit.path))
+    assert b"connection: close" not in _asked(connection)
+    return connection
+
+
+def _asked(connection: socket.socket) -> bytes:
+    """The head of the answer to one more request."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    data = b""
+    while not data.endswith(b"ok"):
+        data += connection.recv(65536)
+    return data.lower()
+
+
+def test_a_stop_leaves_it_to_the_ingress_to_close(make_unit: MakeUnit, running: Keep, tmp_path: Path) -> None:
+    """Each further answer says that it is the last; an idle connection is not closed while the ingress may use it."""
+    unit = make_unit()
+    app = running(unit.start(app_bundle(tmp_path, "slow.py"), ["uvicorn", "slow:app", "--timeout-keep-alive", "1"]))
+    notice = unit.notice()
+    assert notice == f"READY=1\nSTATUS=serving demo; {KEEPS}"
+    with _kept(unit) as used, _kept(unit) as idle:
+        time.sleep(1.5)
+        app.process.terminate()
+        assert unit.notice().startswith("STOPPING=1")
+        assert b"\r\nconnection: close\r\n" in _asked(used)
+        assert used.recv(1) == b""
+        assert app.process.poll() is None
+        assert b"\r\nconnection: close\r\n" in _asked(idle)
+    assert app.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("flag", ["--limit-concurrency", "--limit-max-requests"])
+def test_a_server_that_counts_is_not_kept(make_unit: MakeUnit, running: Keep, tmp_path: Path, flag: str) -> None:
+    """Idle connections would count; and it may end at any request."""
+    unit = make_unit()
+    running(unit.start(app_bundle(tmp_path, "slow.py"), ["uvicorn", "slow:app", flag, "1000"]))
+    assert unit.notice() == "READY=1\nSTATUS=serving demo"
