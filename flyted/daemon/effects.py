@@ -91,8 +91,11 @@ class Ingress(Protocol):
     def write(self, wanted: IngressState, listen: Listen) -> None:
         """Write the files that differ from the wanted state."""
 
-    async def apply(self, wanted: IngressState, listen: Listen) -> Applied:
-        """Write the files, and send the running HAProxy the difference."""
+    async def apply(self, wanted: IngressState, listen: Listen, touched: Collection[str] = ()) -> Applied:
+        """Write the files, and send the running HAProxy the difference; keep no connection to ``touched`` servers."""
+
+    async def cool(self, server: str) -> None:
+        """Send no request over a kept connection to a server that is to stop, and end the idle ones."""
 
     def forget(self) -> None:
         """Make the next :meth:`apply` and :meth:`rules` ask what HAProxy has."""

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.images.venvs import python_of
 from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.cooling import cool
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.host import starts
@@ -53,7 +54,6 @@ from flyted.plan.actions import (
     RemoveImages,
     RenewCertificate,
     RenewPair,
-    RestartIngress,
     RevokeCertificate,
     ShowDriver,
     Sleep,
@@ -125,7 +125,7 @@ class Execute:
                 await self.gpus.measure(replica.service)
                 if seen is None or await self._still_idle(replica, seen):
                     log.info("stopping app %s until its next request", replica.app_id)
-                    await self.machine.units.stop(replica.service)
+                    await self._stop(replica)
             case EngineSleep(replica):
                 await self._sleep_engine(replica)
             case Evict(replica, wanted_by, seen):
@@ -161,16 +161,15 @@ class Execute:
         try:
             if await self._still_idle(replica, seen):
                 log.info("stopping app %s, whose GPU goes to %s", replica.app_id, wanted_by)
-                await self.machine.units.stop(replica.service)
+                await self._stop(replica)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
 
     async def _still_idle(self, replica: Replica, seen: Traffic) -> bool:
         """Report whether no request has come since an app was found idle: a stop would cut one that takes long."""
-        try:
+        now = None
+        with contextlib.suppress(IngressDown):
             now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
-        except IngressDown:
-            return False
         return now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started)
 
     async def _sleep_engine(self, replica: Replica) -> None:
@@ -189,7 +188,11 @@ class Execute:
             log.info("app %s: %s", replica.app_id, self.machine.units.status(replica.service) or "it is stopped")
         else:
             log.warning("app %s did not report whether it sleeps: stopping it", replica.app_id)
-            await self.machine.units.stop(replica.service)
+            await self._stop(replica)
+
+    async def _stop(self, replica: Replica) -> None:
+        await cool(self.machine, replica)
+        await self.machine.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Create a replica's units; its socket listens when this returns.
@@ -226,8 +229,7 @@ class Execute:
     async def find_outdated(self) -> None:
         """Find the replicas whose units would be defined differently now; called once, at the daemon's start.
 
-        Their units are re-created when they sleep. An app whose units cannot be created now keeps those that it has.
-        It yields to other tasks between apps: the units of one take half a millisecond.
+        Their units are re-created when they sleep; an app whose units cannot be created now keeps those that it has.
         """
         for number, app in enumerate(self.store.apps()):
             if number % COMPARED_AT_ONCE == 0:
@@ -299,6 +301,7 @@ class Execute:
 
     async def clear(self, replica: Replica) -> None:
         """Stop and forget both units, the socket first: nothing may start the service again."""
+        await cool(self.machine, replica)
         await self.machine.units.stop(replica.socket)
         await self.machine.units.stop(replica.service)
         self.forget(replica)
@@ -317,14 +320,13 @@ class Execute:
                 hint=f"journalctl -n 20 -u {unit} says why (is something mounted there?); then delete the app again",
             )
 
-    async def apply_ingress(self, plan: Plan, unit: str) -> Applied | None:
+    async def apply_ingress(self, plan: Plan, unit: str, touched: Collection[str] = ()) -> Applied | None:
         """Make the ingress serve the plan; return the remaining work, ``None`` if HAProxy runs and was not updated.
 
-        ``unit``: the state of the ingress's unit, as the look of this pass found it (``Facts.ingress``).
-
-        The ingress's files are brought up to date in any case. An ingress that does not run is left alone:
-        connecting would start it, and it may be waiting for the daemon. It starts with the files, and its start causes
-        a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
+        ``unit``: the state of the ingress's unit, as the look of this pass found it (``Facts.ingress``). ``touched``:
+        the servers on whose replicas work has begun since. The files are brought up to date in any case. An ingress
+        that does not run is left alone: connecting would start it, and it may be waiting for the daemon. Its start
+        causes a pass. Raises :class:`HostFailure` when the disk, HAProxy or PID 1 refuses something.
         """
         first = next((each for each in plan.actions if isinstance(each, IngressAction)), None)
         if unit != "active" or first is not None:
@@ -334,15 +336,14 @@ class Execute:
                 await self._change_ingress(first)
             return None if unit == "active" else Applied()
         try:
-            return await self.machine.ingress.apply(plan.ingress, self.config.listen)
+            return await self.machine.ingress.apply(plan.ingress, self.config.listen, touched)
         except IngressDown as error:
             log.warning("%s", error.message)
             return None
 
     async def _change_ingress(self, action: IngressAction) -> None:
-        match action:
-            case RestartIngress():
-                log.info("restarting the ingress: its rules have changed")
-                self.machine.units.restart(INGRESS_UNIT)
-            case ListenIngress():
-                await ensure_socket(self.machine.units, self.config.listen)
+        if isinstance(action, ListenIngress):
+            await ensure_socket(self.machine.units, self.config.listen)
+        else:
+            log.info("restarting the ingress: its rules have changed")
+            self.machine.units.restart(INGRESS_UNIT)

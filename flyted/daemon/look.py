@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import IngressDown
@@ -18,6 +18,7 @@ from flyted.plan.facts import Capacity, Facts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import CALLS_SOCKET, INGRESS_SOCKET, INGRESS_UNIT
+from flyted.plan.pairs import says_it_keeps
 from flyted.plan.scaling import by_cpu, scales
 from flyted.plan.unit_index import AT_REST, UnitFact, UnitIndex
 
@@ -34,6 +35,7 @@ class Look:
     config: Config
     capacity: Callable[[], Capacity] = memory.capacity
     free_bytes: Callable[[], int | None] = memory.free_bytes
+    keeps: dict[str, bool] = field(default_factory=dict)  # services that run → whether they say so
 
     async def facts(self, app_id: str = "") -> Facts:
         """Return what the machine and the store say right now; with an app's id, the units of that app alone.
@@ -60,6 +62,7 @@ class Look:
         return Facts(
             apps=apps,
             units=units,
+            keeping=self._keeping(services) if not app_id else frozenset(),
             traffic=traffic or {},
             counted=traffic is not None,
             ingress=ingress,
@@ -75,6 +78,15 @@ class Look:
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
         )
+
+    def _keeping(self, services: Iterable[UnitFact]) -> frozenset[str]:
+        """Return those of the services whose server never closes an idle connection: each is asked once per start."""
+        names = {unit.name for unit in services if unit.active == "active"}
+        for name in self.keeps.keys() - names:
+            del self.keeps[name]
+        for name in names - self.keeps.keys():
+            self.keeps[name] = says_it_keeps(self.machine.units.status(name))
+        return frozenset(name for name in names if self.keeps[name])
 
     def _scaled(self, awake: Iterable[UnitFact]) -> Sequence[tuple[str, AppSpec]]:
         """Return those of the services that run whose app gets replicas by its load, with that app's spec."""

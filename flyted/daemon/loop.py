@@ -67,9 +67,9 @@ class Loop:
         self._next_pass_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
+        self._touched = set[str]()  # the servers of replicas on which work has begun since the last look
         self._remembered = Remembered()
-        self._groups = Groups()
-        self._failures = Failures()
+        self._groups, self._failures = Groups(), Failures()
         self.candidates: set[Replica] = set()
 
     @property
@@ -187,9 +187,9 @@ class Loop:
 
     async def one_pass(self) -> None:
         """Look, decide and act once. Raises :class:`HostFailure` when the machine refused something."""
-        # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
-        # be re-created immediately, as if it had never existed: its failure is not recorded, and it does not back off
-        documents = dict(self._execute.documents)
+        # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two would be
+        # re-created immediately, as if it had never existed, without a record of its failure and a pause
+        documents, self._touched = dict(self._execute.documents), set()
         try:
             facts = await self.facts()
         except FlytedError as error:
@@ -211,7 +211,7 @@ class Loop:
             listener(done)
         self._do_at_once(plan)
         await self._start_pairs(plan)
-        applied = await self._execute.apply_ingress(plan, facts.ingress)
+        applied = await self._execute.apply_ingress(plan, facts.ingress, self._touched)
         for action in plan.actions:
             if isinstance(action, PairAction) and not isinstance(action, (StartPair, FailPair)):
                 self._beside(action)
@@ -292,6 +292,7 @@ class Loop:
             raise RuntimeError(f"work on {replica.server} began while other work on it runs")
         task = asyncio.create_task(work)
         self._tasks[replica] = task
+        self._touched.add(replica.server)
         task.add_done_callback(lambda _task: self._ended(replica))  # added first: runs before those who await the task
         return task
 

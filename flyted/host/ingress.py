@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flyted.contract.errors import HostFailure, IngressDown
-from flyted.host import whole_file
+from flyted.host import twins, whole_file
 from flyted.host.haproxy import ADMIN, WHY, Haproxy, check
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress import answers as ingress_answers
 from flyted.plan.ingress import certificates as ingress_certificates
 from flyted.plan.ingress import changes as ingress_changes
 from flyted.plan.ingress import config as ingress_config
+from flyted.plan.ingress import kept
 from flyted.plan.ingress import maps as ingress_maps
 from flyted.plan.ingress import pools as ingress_pools
 from flyted.plan.ingress import state as ingress
@@ -22,6 +24,7 @@ from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
 
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""
+_MAKES = re.compile("(?:add|del) server ")
 EVERY = "-1 4 -1"
 """All servers of all backends, in ``show stat``."""
 
@@ -59,7 +62,9 @@ class Ingress:
         self._forgotten = self._times_told = 0
         self._process = ""
         self._rules = ""
-        self._ids: dict[str, str] = {}  # how each server is asked for that is known to HAProxy; "": it is not
+        self._ids: dict[str, tuple[str, ...]] = {}  # how each server is asked for; (): HAProxy does not know it
+        self._changing = asyncio.Lock()
+        self._twins: dict[str, bool] = {}  # as in Live, while _done is known
         self.tokens = tokens
         self.certificates = certificates
         self._shown: dict[str, bytes] = {}  # by its path, what HAProxy was told to show for other base domains
@@ -123,16 +128,25 @@ class Ingress:
         maps = {name: await self._haproxy.ask(f"show map {self._files}/{name}") for name in ingress.TABLES}
         return ingress_answers.parse_live(stat, await self._haproxy.ask("show info"), maps)
 
-    async def apply(self, wanted: ingress.IngressState, listen: ingress.Listen) -> Applied:
+    async def apply(
+        self, wanted: ingress.IngressState, listen: ingress.Listen, touched: Collection[str] = ()
+    ) -> Applied:
         """Write the files, then send the running HAProxy the difference; no connection is dropped.
 
         May be repeated: HAProxy is asked nothing when the same was applied last and nothing has happened since
-        (:meth:`forget`).
+        (:meth:`forget`). ``touched``: servers to which no connection is kept, whatever is wanted: work on them has
+        begun since, or may begin while this method waits.
 
         Raises :class:`IngressDown` if HAProxy does not answer (the files are written, so it serves them after its next
         start), :class:`HostFailure` with HAProxy's own words if it refuses a command; and as :meth:`write`.
         """
-        told = self._done
+        async with self._changing:
+            return await self._apply(wanted, listen, touched)
+
+    async def _apply(
+        self, wanted: ingress.IngressState, listen: ingress.Listen, touched: Collection[str]
+    ) -> Applied:  # fmt: skip
+        told, wanted = self._done, kept.without(wanted, touched)
         if (wanted, listen) == told:
             return Applied()
         self.forget()
@@ -143,17 +157,45 @@ class Ingress:
         if counted.structure != ingress_config.structure(listen, self._places):
             return Applied(other_rules=True)  # with the rules of another version it may not even have the tables
         same, forgotten = forgotten == self._forgotten, self._forgotten
-        live = _as_told(known, counted) if known is not None and same else await self.read()
+        live = self._as_told(known, counted) if known is not None and same else await self.read()
+        wanted = kept.without(wanted, touched)  # those of the time that has passed, too
         still = set(ingress_changes.draining(live, wanted))
         commands = ingress_changes.changes(live, wanted, str(self._files))
         if commands:
-            still |= await self._tell_all(commands, wanted)
+            still |= await self._tell_all(commands)
+        self._twins = twins.after(live.twins, commands)
         await self.apply_tokens()
         if not still and forgotten == self._forgotten:
             self._done = (wanted, listen)
         return Applied(frozenset(still))
 
-    async def _tell_all(self, commands: list[str], wanted: ingress.IngressState) -> set[str]:
+    def _as_told(self, known: ingress.IngressState, counted: ingress_answers.Counted) -> ingress.Live:
+        resting = frozenset(server.name for server in known.servers.values() if server.rests)
+        keeps = kept.table(known.servers.values())
+        return ingress.Live(known, counted.traffic, resting, kept=keeps, twins=dict(self._twins))
+
+    async def cool(self, server: str) -> None:
+        """Send no request over a kept connection to a server that is to stop, and end the idle ones (plan's kept.py).
+
+        Requests that such connections have are waited for, but not for long: none follows on them, and an app that
+        stops finishes those that it has. Raises as :meth:`stats`.
+        """
+        twin = kept.twin(server)
+        async with self._changing:
+            told = self._done
+            if told is not None and not self._twins.get(twin):
+                return
+            await self._counted([server])
+            words = twins.words_of(self._ids.get(server, ()))
+            await self._haproxy.ask(f"del map {self._files}/{ingress.KEPT} {server}")
+            if told is not None and told == self._done:
+                self._done = (kept.without(told[0], [server]), told[1])
+        if words:
+            await twins.close(self._haproxy, server, words)
+        if twin in self._twins:  # it may have gone meanwhile
+            self._twins[twin] = False
+
+    async def _tell_all(self, commands: list[str]) -> set[str]:
         """Send commands to HAProxy; return the servers that it does not delete yet, since they answer requests."""
         still = set()
         try:
@@ -165,7 +207,8 @@ class Ingress:
                     check(command, answer)
         finally:  # also after a command whose answer was lost
             self._times_told += 1
-            self._ids = {name: words for name, words in self._ids.items() if words and name in wanted.servers}
+            changed = {command.split()[2].rpartition("/")[2] for command in commands if _MAKES.match(command)}
+            self._ids = {name: words for name, words in self._ids.items() if words and name not in changed}
         return still
 
     def forget(self) -> None:
@@ -200,7 +243,7 @@ class Ingress:
         """
         which = [EVERY]
         if servers is not None and self._ids.keys() >= set(servers):
-            named = list(dict.fromkeys(words for name in servers if (words := self._ids[name])))
+            named = list(dict.fromkeys(words for name in servers for words in self._ids[name]))
             which = named if len(named) <= MOST_NAMED else which
         about = (f"show stat {words}" for words in which)
         told = self._times_told
@@ -212,8 +255,8 @@ class Ingress:
             self.forget()
         if every:
             missing = servers or () if told == self._times_told else ()  # else they may have come since the question
-            self._ids = {**dict.fromkeys(missing, ""), **counted.ids}
-        elif any(self._ids.get(name, "?") and name not in counted.traffic for name in servers or ()):
+            self._ids = {**dict.fromkeys(missing, ()), **counted.ids}
+        elif any(not set(self._ids.get(n, "?")) <= set(counted.ids.get(n, ())) for n in servers or ()):
             self._ids = {}  # another process has other numbers, and so has a re-created server
             return await self._counted(servers)
         return counted
@@ -297,8 +340,3 @@ class Ingress:
             said = done
             await self._haproxy.ask(f"abort ssl cert {path}")
         raise HostFailure(f"HAProxy refused the new certificate: {' '.join(said.split())}", hint=WHY)
-
-
-def _as_told(known: ingress.IngressState, counted: ingress_answers.Counted) -> ingress.Live:
-    resting = frozenset(server.name for server in known.servers.values() if server.rests)
-    return ingress.Live(known, counted.traffic, resting)

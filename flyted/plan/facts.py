@@ -228,6 +228,7 @@ class Facts:
     apps: tuple[StoredApp, ...]
     units: Mapping[str, UnitFact]
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server; empty while HAProxy is down
+    keeping: frozenset[str] = frozenset()  # services that run and close no idle connection (launch/words.py, KEEPS)
     counted: bool = True  # whether HAProxy answered, if it runs: else it serves requests that are not known
     ingress: str = ""  # ActiveState of the ingress's unit
     rules: str | None = None  # digest of the rules that the running HAProxy has; "": it says none; None: not known

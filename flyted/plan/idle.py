@@ -43,6 +43,19 @@ class Traffic:
     process: str = ""  # the HAProxy process that counted; a new process counts from 0
     uptime_s: float = float("inf")  # seconds for which that process has run
 
+    def __add__(self, other: Traffic) -> Traffic:
+        """Return the counters of both servers together, as if one had all requests; the same process counted them."""
+        ages = [each.last_start_age_s for each in (self, other) if each.last_start_age_s is not None]
+        return replace(
+            self,
+            in_flight=self.in_flight + other.in_flight,
+            queued=self.queued + other.queued,
+            started=self.started + other.started,
+            answered=self.answered + other.answered,
+            last_start_age_s=min(ages, default=None),
+            longest_s=max(self.longest_s, other.longest_s),
+        )
+
     @property
     def busy(self) -> bool:
         """True if a request is being answered or waits in the queue."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
+from flyted.launch.words import KEEPS
 from flyted.plan.actions import RenewPair, StartPair, StartService
 from flyted.plan.draft import Draft
 from flyted.plan.engines.sleep import asleep, idle_step
@@ -115,11 +116,33 @@ def _is_to_renew(replica: Replica, facts: Facts, draft: Draft) -> bool:
     return under_way < RENEWALS and alive(facts.units.get(replica.socket))
 
 
+def says_it_keeps(status: str) -> bool:
+    """Report whether the status of a service that runs says that its server closes no idle connection."""
+    return KEEPS in status
+
+
+def keeps(replica: Replica, facts: Facts, draft: Draft) -> bool:
+    """Report whether the ingress may keep connections to a replica: it runs, and nothing that may end it is begun.
+
+    Call it when the replica's service is planned.
+    """
+    service = facts.units.get(replica.service)
+    return (
+        replica.service in facts.keeping
+        and replica not in facts.busy
+        and replica not in draft.resting
+        and not rests(service)
+    )
+
+
 @lru_cache(maxsize=8192)
-def server_of(replica: Replica, *, h2: bool = False, pool: str = "", rests: bool = False) -> Server:
+def server_of(
+    replica: Replica, *, h2: bool = False, pool: str = "", rests: bool = False, kept: bool = False
+) -> Server:  # fmt: skip
     """Return the replica's server in the ingress.
 
     ``h2``: whether it speaks HTTP/2. This matters only for requests still to come, so not for a leaving replica.
-    ``pool``: the pool that it is in, where it ``rests`` if it gets no new requests.
+    ``pool``: the pool that it is in, where it ``rests`` if it gets no new requests. ``kept``: whether connections to
+    it are kept.
     """
-    return Server(replica.server, socket_path(replica), SERVER_MAXCONN, h2, pool, rests)
+    return Server(replica.server, socket_path(replica), SERVER_MAXCONN, h2, pool, rests, kept)

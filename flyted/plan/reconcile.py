@@ -30,7 +30,7 @@ from flyted.plan.ingress.sites import apis, authorities, domains, redirects
 from flyted.plan.ingress.state import IngressState, Unavailable, unavailable
 from flyted.plan.leaving import beyond, plan_leaving
 from flyted.plan.overdue import ending
-from flyted.plan.pairs import listens, plan_service, rests, server_of
+from flyted.plan.pairs import keeps, listens, plan_service, rests, server_of
 from flyted.plan.replicas import plan_replicas
 from flyted.plan.scaling import Scale
 from flyted.plan.upkeep import plan_upkeep
@@ -158,9 +158,9 @@ def _plan_replica(
     if not listens(replica, facts, now, draft):
         draft.unavailable[host] = away(app, (replica,), facts, now)
         return
-    draft.servers[replica.server] = server_of(replica, h2=spec.h2c)
     draft.hosts[host] = replica.server
     plan_service(replica, spec, facts, clocks, now, draft, runs=spec.min_replicas > 0)
+    draft.servers[replica.server] = server_of(replica, h2=spec.h2c, kept=keeps(replica, facts, draft))
     waits = replica in facts.busy or rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or spec.request_timeout_s:
         draft.timeouts_ms[replica.server] = server_timeout_ms(spec, facts, waits=waits)
@@ -172,6 +172,8 @@ def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: Draft) -> GpuP
     evict = {replica: unit for replica, unit in plan.evict.items() if replica not in draft.resting}
     _give_up(draft, evict.keys() & draft.extra, now)
     evict = {replica: unit for replica, unit in evict.items() if replica not in draft.extra}
+    for name in {replica.server for replica in evict} & draft.servers.keys():
+        draft.servers[name] = replace(draft.servers[name], kept=False)
     draft.actions += (Evict(replica, unit, facts.traffic[replica.server]) for replica, unit in evict.items())
     for app in facts.apps if evict else ():
         for replica in evict.keys() & app.serving_replicas:

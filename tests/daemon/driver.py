@@ -51,7 +51,8 @@ from flyted.plan.layout import Layout
 from tests.daemon.clocks import FakeClock
 from tests.daemon.stand_ins import FakeWatch, quick_store
 from tests.daemon.world import World
-from tests.daemon.world_host import GpuHelper, Ingress, Journal, Systemd
+from tests.daemon.world_haproxy import Ingress
+from tests.daemon.world_host import GpuHelper, Journal, Systemd
 from tests.daemon.world_ingress import WorldIngress
 from tests.host.vaults import opened
 from tests.values import DOMAIN

@@ -49,6 +49,7 @@ from flyted.plan.facts import Capacity, ImageFact
 from flyted.plan.gpus.facts import Inventory
 from flyted.plan.idle import Traffic
 from flyted.plan.images.build_unit import BuildSettings
+from flyted.plan.ingress import kept
 from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.layout import Layout
@@ -79,6 +80,7 @@ class HAProxy:
         self.took_s = 0.0
         self.stats_s = 0.0
         self.asked: Counter[str] = Counter()
+        self.cooled: list[str] = []
         self.counted: list[list[str]] = []
         """The servers of each question for counters."""
 
@@ -121,12 +123,17 @@ class HAProxy:
         """As host.ingress."""
         return structure(self.rules_of)
 
-    async def apply(self, state: IngressState, listen: Listen) -> Applied:
+    async def cool(self, server: str) -> None:
+        """As host.ingress."""
+        self.asked["cool"] += 1
+        self.cooled.append(server)
+
+    async def apply(self, state: IngressState, listen: Listen, touched: Collection[str] = ()) -> Applied:
         """As host.ingress."""
         self.asked["apply"] += 1
         self.files = listen
         await asyncio.sleep(self.took_s)
-        self.state = state
+        self.state = kept.without(state, touched)
         return Applied()
 
     async def answers_calls(self) -> bool:

@@ -1,25 +1,21 @@
-"""How the daemon reaches the machine in memory: in place of ``host.units``, ``host.ingress`` and ``host.gpu``."""
+"""How the daemon reaches the machine in memory: in place of ``host.units`` and ``host.gpu``."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flyted.contract.errors import HostFailure, IngressDown
+from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica, replica_of
-from flyted.host.ingress import Applied
 from flyted.host.journal import Entry
+from flyted.launch.words import KEEPS
 from flyted.plan.facts import UnitEnd
 from flyted.plan.gpus.facts import Inventory
-from flyted.plan.idle import Traffic
-from flyted.plan.ingress.config import structure
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
-from flyted.plan.ingress.state import IngressState, Listen
 from flyted.plan.unit_index import UnitFact, UnitIndex
 from tests.daemon.world import World
-from tests.daemon.world_ingress import WorldIngress
 from tests.daemon.world_pairs import Pair
 from tests.daemon.world_units import AT_REST
 
@@ -58,7 +54,8 @@ class Systemd(Door):
     def status(self, name: str) -> str:
         """As host.units."""
         self._check()
-        return "" if self._pair(name) is None else "ready"
+        pair = self._pair(name)
+        return f"serving; {KEEPS}" if pair is not None and pair.service == "active" else ""
 
     async def statuses(self, name: str) -> AsyncGenerator[str]:
         """As host.units."""
@@ -173,6 +170,8 @@ class Systemd(Door):
                 return "done"
             if pair.socket == "active" and pair.service == "active":
                 self.world.sleeps(pair)
+            if pair.service == "active" and self.world.warm(pair.replica):
+                self.world.fault(f"{pair.replica.server} is stopped while connections to it are kept")
             job = self.world.stop(pair)
             self.world.at("stop", pair.replica)
             return await self.world.answered(job)
@@ -206,102 +205,6 @@ class Systemd(Door):
     def _pair(self, name: str) -> Pair | None:
         replica = replica_of(name)
         return self.world.pairs.get(replica) if replica else None
-
-
-class Ingress(Door):
-    """As ``host.ingress.Ingress``."""
-
-    def __init__(self, world: World, haproxy: WorldIngress, tokens: Callable[[], dict[str, str]]) -> None:
-        super().__init__(world)
-        self.haproxy = haproxy
-        self._tokens = tokens
-        self._done: IngressState | None = None
-        self._rules = ""
-        self._process = 0
-
-    def write(self, state: IngressState, _listen: Listen) -> None:
-        """As host.ingress."""
-        self._check("HAProxy")
-        state.check()
-        self.write_tokens()
-        self.haproxy.files, self.haproxy.files_rules = state, structure(Listen())
-
-    def forget(self) -> None:
-        """As host.ingress."""
-        self._done, self._rules = None, ""
-
-    async def rules(self) -> str:
-        """As host.ingress."""
-        if not self._rules:
-            await self._asked()
-            self._rules = self.haproxy.rules
-        return self._rules
-
-    async def apply(self, state: IngressState, listen: Listen) -> Applied:
-        """As host.ingress."""
-        if state == self._done:
-            return Applied()
-        self.write(state, listen)
-        self.world.at("apply")
-        await self._asked()
-        self._rules = self.haproxy.rules
-        if self._rules != structure(listen):
-            return Applied(other_rules=True)
-        self.haproxy.take(state)
-        await self.apply_tokens()
-        if not self.haproxy.draining():
-            self._done = state
-        return Applied(self.haproxy.draining())
-
-    async def answers_calls(self) -> bool:
-        """As host.ingress."""
-        await self._asked()
-        return True
-
-    async def stats(self, servers: Collection[str]) -> dict[str, Traffic]:
-        """As host.ingress."""
-        self.world.at("stats")
-        await self._asked()
-        if self.haproxy.process != self._process:
-            self._process = self.haproxy.process
-            self.forget()
-        return {name: traffic for name, traffic in self.haproxy.stats().items() if name in servers}
-
-    async def apply_tokens(self) -> None:
-        """As host.ingress."""
-        self.write_tokens()
-        await self._asked()
-        self.haproxy.tokens = self.haproxy.files_tokens
-
-    def write_tokens(self) -> dict[str, str]:
-        """As host.ingress."""
-        self.haproxy.files_tokens = self._tokens()
-        return self.haproxy.files_tokens
-
-    async def token_uses(self) -> dict[str, float]:
-        """As host.ingress."""
-        await self._asked()
-        return {digest: self.world.now - at for digest, at in self.haproxy.uses.items()}
-
-    async def set_certificate(self, pem: bytes) -> None:
-        """As host.ingress."""
-        await self._asked()
-        if self.haproxy.refuses:
-            raise HostFailure("HAProxy refused the new certificate")
-        self.haproxy.certificates.append(pem)
-
-    async def apply_certificates(self) -> None:
-        """As host.ingress."""
-        await self._asked()
-
-    async def _asked(self) -> None:
-        self._check("HAProxy")
-        await asyncio.sleep(self.world.haproxy_s if self.haproxy.up and not self.haproxy.hangs else 0)
-        if self.haproxy.up and self.haproxy.hangs:
-            await asyncio.sleep(5)
-        self._check("HAProxy")
-        if not self.haproxy.up or self.haproxy.hangs:
-            raise IngressDown("the ingress (HAProxy) does not answer")
 
 
 class Journal:

@@ -63,6 +63,9 @@ class WorldIngress:
         self.refuses = False
         self.tell_load: Callable[[], None] = lambda: None
         self.begun: dict[str, deque[float]] = {}
+        self.kept: set[str] = set()  # servers to which requests go over kept connections
+        self.warm: set[str] = set()  # servers to which there may be kept connections
+        world.warm = lambda replica: self.up and replica.server in self.warm
         world.finished = self._finished
         world.restart_ingress, world.begin_ingress, world.stop_ingress = self.restart, self.begin, self.stop
         world.unrouted_s = self.unrouted_s
@@ -153,6 +156,8 @@ class WorldIngress:
         """The process has this state from now on; servers that answer requests stay until these end."""
         before = self._routed()
         self.state = state
+        self.kept = {each.name for each in state.servers.values() if each.kept}
+        self.warm |= self.kept
         for server in before - self._routed():
             self.routed_until[server] = self.world.now
         self.routed_since |= dict.fromkeys(self._routed() - before, self.world.now)
@@ -161,6 +166,11 @@ class WorldIngress:
                 del self.counters[server]
         for server in state.servers:
             self.counters.setdefault(server, Counters())
+
+    def cool(self, server: str) -> None:
+        """No request goes over a kept connection to a server any more, and the idle ones are closed."""
+        self.kept.discard(server)
+        self.warm.discard(server)
 
     def draining(self) -> frozenset[str]:
         """The servers that were to go and stay for their requests."""
@@ -224,6 +234,7 @@ class WorldIngress:
         self.routed_until |= dict.fromkeys(self._routed() - routed(self.files), self.world.now)
         self.state, self.rules = dataclasses.replace(self.files), self.files_rules
         self.tokens, self.uses = self.files_tokens, {}
+        self.kept, self.warm = set(), set()
         self.set_unit("active")
         waiting, self.parked = self.parked, []
         for request in waiting:

@@ -44,6 +44,7 @@ class WorldUnits:
         self.finished: Callable[[Replica, Request], None] = lambda _replica, _request: None
         self.refuses: Callable[[Replica], bool] = lambda _replica: False
         self.made: Callable[[Replica], None] = lambda _replica: None
+        self.warm: Callable[[Replica], bool] = lambda _replica: False
         self.unrouted_s: Callable[[Replica], float] = lambda _replica: 0.0
         self.own: set[asyncio.Task[Any]] = set()
         self._up = asyncio.Event()

@@ -204,7 +204,7 @@ def test_bad_states_change_no_file(box):
 
 def test_a_full_disk_or_missing_folder_is_said(tmp_path):
     """The path and the system's reason; no half-written file is left."""
-    with pytest.raises(HostFailure, match=r"cannot write .*missing/haproxy.cfg: No such file"):
+    with pytest.raises(HostFailure, match=r"cannot write .*missing/load.lua: No such file"):
         Ingress(tmp_path / "admin.sock", tmp_path / "missing").write(IngressState(), Listen())
     assert list(tmp_path.iterdir()) == []
 
@@ -223,6 +223,7 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
         "limits.map": 0o644, "guarded.map": 0o644, "restricted.map": 0o644,
         "open-paths.map": 0o644, "sticky.map": 0o644, "tokens.map": 0o640,
         "callers.map": 0o644, "calls.map": 0o644, "watched.map": 0o644, "load.lua": 0o644,
+        "kept.map": 0o644,
     }  # fmt: skip
 
 

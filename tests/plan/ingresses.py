@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress import kept
 from flyted.plan.ingress.clients import limits_value
 from flyted.plan.ingress.paths import keys
 from flyted.plan.ingress.state import IngressState, Live, Server, Unavailable
@@ -47,8 +48,10 @@ def state(
 
 
 def live(have: IngressState, busy: tuple[str, ...] = (), resting: tuple[str, ...] = ()) -> Live:
-    """As HAProxy tells it: without socket paths."""
-    servers = {n: Server(n, "", s.maxconn, pool=s.pool, rests=s.rests) for n, s in have.servers.items()}
+    """As HAProxy tells it: without socket paths. Each server that is kept has its twin."""
+    servers = {n: Server(n, "", s.maxconn, pool=s.pool, rests=s.rests, kept=s.kept) for n, s in have.servers.items()}
     traffic = {n: LOADED if n in busy else QUIET for n in servers}
     rest = {n for n, s in servers.items() if s.rests} | set(resting)
-    return Live(replace(have, servers=servers), traffic, frozenset(rest))
+    twins = {kept.twin(s.name): True for s in have.servers.values() if s.kept}
+    state = replace(have, servers=servers)
+    return Live(state, traffic, frozenset(rest), kept=kept.table(have.servers.values()), twins=twins)

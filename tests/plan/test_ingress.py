@@ -115,6 +115,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "callers.map": "198.18.4.0 shop/prod/b\n",
         "calls.map": "198.18.4.0/llm a.apps.localhost\n",
         "watched.map": "pool-7 3\npool-8/rate 21\n",
+        "kept.map": "",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"
 

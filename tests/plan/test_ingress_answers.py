@@ -36,7 +36,7 @@ def test_counters_are_read_by_column_name():
             "a-r1-0": Traffic(3, 1, 17, 9, 5.0, 25.001, "42@1795506265", 7.0),
             "b-r1-0": Traffic(0, 0, 0, 0, None, 0.0, "42@1795506265", 7.0),
         }
-        assert counted.ids == {"a-r1-0": "apps 4 1", "b-r1-0": "apps 4 3"}
+        assert counted.ids == {"a-r1-0": ("apps 4 1",), "b-r1-0": ("apps 4 3",)}
         assert (counted.process, counted.structure) == ("42@1795506265", "flyted-0011")
     assert parse_counted(INFO).traffic == {}
 
@@ -46,7 +46,7 @@ def test_servers_of_pools_are_told_from_others():
     rows = "gateway,gateway,0,0,0,0,,5,5,no check,1,1,1,\npool-7,a-r1-0,0,0,2,4,1024,17,9,no check,5,25001,1,\n"
     rows += "pool-7,a-r1-1,0,0,0,0,1024,0,0,MAINT,-1,0,2,\npool-x,b,0,0,0,0,1024,0,0,MAINT,-1,0,2,\n"
     stat = STAT.partition("\n")[0] + f"\n{rows}"
-    assert parse_counted(f"{INFO}\n{stat}").ids == {"a-r1-0": "pool-7 4 -1", "a-r1-1": "pool-7 4 -1"}
+    assert parse_counted(f"{INFO}\n{stat}").ids == {"a-r1-0": ("pool-7 4 -1",), "a-r1-1": ("pool-7 4 -1",)}
     found = parse_live(stat, INFO, {**dict.fromkeys(TABLES, ""), "sticky.map": "0x1 pool-7 yes\n"})
     assert found.state.servers == {
         "a-r1-0": Server("a-r1-0", "", 1024, pool="pool-7"),
@@ -54,6 +54,28 @@ def test_servers_of_pools_are_told_from_others():
     }
     assert found.resting == {"a-r1-1"}
     assert found.state.sticky == {"pool-7": "yes"}
+
+
+def test_a_twin_is_counted_with_its_server():
+    """Requests over kept connections are the app's as well; it is asked for both."""
+    rows = "kept,a-r1-0,1,0,2,4,512,100,90,no check,2,30000,4,\nkept,b-r1-0,0,0,0,0,512,0,0,MAINT,-1,0,2,\n"
+    rows += "pool-7,p-r1-0,0,0,0,0,1024,3,3,no check,1,5,2,\n"
+    counted = parse_counted(f"{INFO}\n{STAT}{rows}")
+    assert counted.traffic["a-r1-0"] == Traffic(5, 2, 117, 99, 2.0, 30.0, "42@1795506265", 7.0)
+    assert counted.ids["a-r1-0"] == ("apps 4 1", "kept 4 4")
+    assert counted.ids["p-r1-0"] == ("pool-7 4 -1",)
+    found = parse_live(STAT + rows, INFO, dict.fromkeys(TABLES, ""))
+    assert found.twins == {"kept/a-r1-0": True, "kept/b-r1-0": False}
+    assert found.traffic == counted.traffic
+    assert set(found.state.servers) == {"a-r1-0", "b-r1-0", "p-r1-0"}
+    assert found.state.servers["p-r1-0"].pool == "pool-7"
+
+
+@pytest.mark.parametrize("entry", ["a-r1-0 apps", "a-r1-0 gateway", "A kept", "a;b kept"])
+def test_an_entry_of_the_kept_that_is_not_ours_is_an_error(entry: str) -> None:
+    """It is not flyted's: nothing is told from it."""
+    with pytest.raises(HostFailure):
+        parse_live(STAT, INFO, {**dict.fromkeys(TABLES, ""), "kept.map": f"0x1 {entry}\n"})
 
 
 def test_what_haproxy_has_is_read_back():
@@ -67,7 +89,7 @@ def test_what_haproxy_has_is_read_back():
         "challenges.map": f"0x1 b.example.org {'p' * 43}\n",
         "authorities.map": "0x1 flyted.box.lan box.lan\n", "redirects.map": "0x1 old.example.org apps.example.org\n",
         "restricted.map": "0x1 a.apps.localhost a\n", "open-paths.map": "0x1 a.apps.localhost/v1/ open\n",
-        "sticky.map": "",
+        "sticky.map": "", "kept.map": "0x1 a-r1-0 kept\n",
         "callers.map": "0x1 198.18.4.0 shop/prod/b\n", "calls.map": "0x1 198.18.4.0/llm a.apps.localhost\n",
         "watched.map": "0x1 pool-7 3\n0x2 pool-8/rate 21\n",
     }  # fmt: skip
@@ -86,6 +108,7 @@ def test_what_haproxy_has_is_read_back():
     assert found.state.callers == {"198.18.4.0": "shop/prod/b"}
     assert found.state.calls == {"198.18.4.0/llm": "a.apps.localhost"}
     assert found.state.watched == {"pool-7": 3, "pool-8/rate": 21}
+    assert found.kept == {"a-r1-0": "kept"}
     assert found.resting == {"b-r1-0"}
     assert found.structure == "flyted-0011"
 

@@ -22,6 +22,7 @@ class Model:
     def __init__(self, start: Live) -> None:
         # backend/name → enabled
         self.servers = {place(s): n not in start.resting for n, s in start.state.servers.items()}
+        self.servers |= start.twins
         self.busy = {n for n, t in start.traffic.items() if t.busy}
         self.maps: dict[str, dict[str, str]] = {
             "hosts.map": dict(start.state.hosts),
@@ -35,6 +36,7 @@ class Model:
             "open-paths.map": dict(start.state.open_paths),
             "sticky.map": dict(start.state.sticky),
             "watched.map": {n: str(v) for n, v in start.state.watched.items()},
+            "kept.map": dict(start.kept),
         }
 
     def do(self, command: str) -> None:
@@ -43,7 +45,7 @@ class Model:
             case ["add", "server", name, path, "maxconn", _, "weight", weight, *_]:
                 assert name not in self.servers
                 assert path.startswith("unix@/")
-                assert weight == ("0" if name.startswith("apps/") else "1")
+                assert weight == ("0" if name.startswith(("apps/", "kept/")) else "1")
                 self.servers[name] = False
             case ["enable", "server", name]:
                 assert name in self.servers

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
+from flyted.plan.ingress import kept
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
@@ -22,6 +23,7 @@ from flyted.plan.ingress.state import (
     DEFAULT_MAXCONN,
     DOMAINS,
     HOSTS,
+    KEPT,
     NAMES,
     POOL,
     REDIRECTS,
@@ -75,7 +77,7 @@ def parse_uses(text: str, kept_s: float) -> dict[str, float]:
 
 
 def parse_show_stat(text: str) -> list[dict[str, str]]:
-    """Parse ``show stat BACKEND 4 -1``: one row per app's server, by name those of :data:`_COLUMNS` that there are.
+    """Parse ``show stat BACKEND 4 -1``: one row per app's server or twin, with the columns that there are.
 
     Raises :class:`HostFailure` for a text of another form.
     """
@@ -87,7 +89,7 @@ def parse_show_stat(text: str) -> list[dict[str, str]]:
     return [
         {name: row[number] for name, number in columns if number < len(row)}
         for row in csv.reader(rows.splitlines())
-        if row and (row[0] == BACKEND or POOL.fullmatch(row[0]))
+        if row and (row[0] == BACKEND or POOL.fullmatch(row[0]) or row[0] == kept.BACKEND)
     ]
 
 
@@ -129,10 +131,13 @@ def parse_show_info(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Counted:
-    """HAProxy's counters. ``ids``: server → what follows ``show stat`` to find it. ``structure``: as Live's."""
+    """HAProxy's counters. ``ids``: server → what follows ``show stat`` to find it, and its twin if it has one.
+
+    ``traffic``: server → the counters of both. ``structure``: as Live's.
+    """
 
     traffic: Mapping[str, Traffic]
-    ids: Mapping[str, str]
+    ids: Mapping[str, tuple[str, ...]]
     process: str
     structure: str
 
@@ -145,17 +150,24 @@ def parse_counted(text: str) -> Counted:
     info, *stats = _STAT.split(text)
     about = parse_show_info(info)
     rows = [row for stat in stats for row in parse_show_stat(f"# pxname,{stat}")]
-    return Counted(
-        {row["svname"]: traffic_of(row, about) for row in rows},
-        {row["svname"]: _asked_by(row) for row in rows},
-        process_of(about),
-        structure_of(info),
-    )
+    ids: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        ids[row["svname"]] = (*ids.get(row["svname"], ()), _asked_by(row))
+    return Counted(_traffic(rows, about), ids, process_of(about), structure_of(info))
+
+
+def _traffic(rows: Iterable[dict[str, str]], about: dict[str, str]) -> dict[str, Traffic]:
+    """Return the counters by server; those of its twin are among them."""
+    found: dict[str, Traffic] = {}
+    for row in rows:
+        name, counted = row["svname"], traffic_of(row, about)
+        found[name] = counted + found[name] if name in found else counted
+    return found
 
 
 def _asked_by(row: dict[str, str]) -> str:
     """Return the words by which a server is asked for: by its number, or all servers of its pool together."""
-    return f"{row['pxname']} 4 {row.get('sid', '') if row['pxname'] == BACKEND else -1}"
+    return f"{row['pxname']} 4 {row.get('sid', '') if row['pxname'] in (BACKEND, kept.BACKEND) else -1}"
 
 
 def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
@@ -164,8 +176,9 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
     Raises :class:`HostFailure` for an answer that is not valid, or an entry that flyted did not make.
     """
     tables = {name: parse_show_map(text) for name, text in maps.items()}
-    rows = {row["svname"]: row for row in parse_show_stat(stat)}
-    about = parse_show_info(info)
+    found, about = parse_show_stat(stat), parse_show_info(info)
+    rows = {row["svname"]: row for row in found if row["pxname"] != kept.BACKEND}
+    twins = {f"{row['pxname']}/{row['svname']}": not _rests(row) for row in found if row["pxname"] == kept.BACKEND}
     try:
         servers = {n: _server(n, row) for n, row in rows.items()}
         state = IngressState(
@@ -187,15 +200,18 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             calls=tables[CALLS],
             watched={n: int(load) for n, load in tables[WATCHED].items()},
         )
+        keeps = kept.checked(tables[KEPT])
     except (InvalidInput, ValueError) as error:
         raise HostFailure(
             f"HAProxy has an entry that flyted did not create: {error}", hint="systemctl restart flyted-ingress"
         ) from error
     return Live(
         state=state,
-        traffic={n: traffic_of(r, about) for n, r in rows.items()},
+        traffic=_traffic(found, about),
         resting=frozenset(n for n, r in rows.items() if _rests(r)),
         structure=structure_of(info),
+        kept=keeps,
+        twins=twins,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from flyted.contract.errors import InvalidInput
 from flyted.contract.names import printable
+from flyted.plan.ingress import kept
 from flyted.plan.ingress.auth import GUARDED, TOKENS
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED, host_of
@@ -20,6 +21,7 @@ from flyted.plan.ingress.state import (
     DOMAINS,
     FILES,
     HOSTS,
+    KEPT,
     NAMES,
     REDIRECTS,
     STICKY,
@@ -55,8 +57,9 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
 
     Requests can be served at every moment between two commands: a server exists before a host leads to it, one command
     replaces a host's old server by the new one, and a server is deleted only when no host leads to it and nothing is
-    in flight. In a pool a new revision's servers get requests before the old one's get none. No host leads to a pool
-    with another app's servers. Source: HAProxy's management.txt, section 9.3.
+    in flight. The map of kept connections leads only to twins that take requests. In a pool a new revision's servers
+    get requests before the old one's get none. No host leads to a pool with another app's
+    servers. Source: HAProxy's management.txt, section 9.3.
     """
     have = live.state
     table = {name: f"{files}/{name}" for name in TABLES}
@@ -67,8 +70,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     pools = {server.pool for server in wanted.servers.values() if server.pool}
     # hosts of apps that had a pool which is another's now: only if HAProxy missed what happened in between
     other = {host: name for host, name in have.hosts.items() if name in pools and wanted.hosts.get(host) != name}
-    kept_hosts = {host: name for host, name in have.hosts.items() if host not in other}
+    hosts = {host: name for host, name in have.hosts.items() if host not in other}
+    keeping = kept.table(wanted.servers.values())
     return [
+        *_unset(table[KEPT], live.kept, keeping),  # first: nothing that follows is to meet a kept connection
         *_unset(table[CALLS], have.calls, wanted.calls),  # before an address can be another app's
         *_unset(table[CALLERS], have.callers, wanted.callers),
         *_set(table[CALLERS], have.callers, wanted.callers),
@@ -86,8 +91,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
         *_enabled(live, wanted),
         *_resting(live, wanted),
+        *_twins(live, wanted),
+        *_set(table[KEPT], live.kept, keeping),
         *(f"set server {place(s)} state maint" for s in unwanted if s.pool in pools and s.name not in live.resting),
-        *_set(table[HOSTS], kept_hosts, wanted.hosts),
+        *_set(table[HOSTS], hosts, wanted.hosts),
         *_set(table[DOMAINS], have.domains, wanted.domains),
         *_set(table[REDIRECTS], have.redirects, wanted.redirects),
         *_set(table[NAMES], have.names, wanted.names),
@@ -98,9 +105,10 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_unset(table[NAMES], have.names, wanted.names),
         *_unset(table[REDIRECTS], have.redirects, wanted.redirects),
         *_unset(table[DOMAINS], have.domains, wanted.domains),
-        *_unset(table[HOSTS], kept_hosts, wanted.hosts),
+        *_unset(table[HOSTS], hosts, wanted.hosts),
         *_unset(table[UNAVAILABLE], old_why, why),
-        *(command for server in unwanted if server.name not in busy for command in _gone(server)),
+        *(command for name in _lost_twins(live, wanted, busy) for command in _gone(name)),
+        *(command for server in unwanted if server.name not in busy for command in _gone(place(server))),
         *_unset(table[TIMEOUTS], old_limits, {**limits, **dict.fromkeys(busy, 0)}),
         *_unset(table[STICKY], have.sticky, wanted.sticky),
         *_unset(table[WATCHED], have.watched, wanted.watched),
@@ -144,8 +152,28 @@ def _is_known(server: Server, live: Live) -> bool:
     return known is not None and known.pool == server.pool
 
 
-def _gone(server: Server) -> list[str]:
-    return [f"set server {place(server)} state maint", f"del server {place(server)}"]
+def _twins(live: Live, wanted: IngressState) -> Iterator[str]:
+    """Yield the commands that make the twins that are wanted take requests.
+
+    The others take none once they are not in the map. What ends their idle connections is ``cool`` in
+    host/ingress.py.
+    """
+    for server in wanted.servers.values():
+        if server.kept and not live.twins.get(name := kept.twin(server.name)):
+            if name not in live.twins:
+                yield f"add server {name} {kept.words(server)}"
+            yield f"enable server {name}"
+
+
+def _lost_twins(live: Live, wanted: IngressState, busy: Collection[str]) -> list[str]:
+    """Return the twins whose server is not wanted any more and has no request, or is gone already."""
+    if not live.twins:
+        return []
+    return sorted(live.twins.keys() - {kept.twin(name) for name in (*wanted.servers, *busy)})
+
+
+def _gone(name: str) -> list[str]:
+    return [f"set server {name} state maint", f"del server {name}"]
 
 
 def _set(table: str, have: Mapping[str, str | int], wanted: Mapping[str, str | int]) -> list[str]:

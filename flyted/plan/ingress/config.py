@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import certificates, clients, internal, pools
+from flyted.plan.ingress import certificates, clients, internal, kept, pools
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
@@ -112,10 +112,6 @@ defaults usual
     # never a query string: tokens travel in those
 @QUIET@    option dontlognull
     log-format "%[src] %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms@MORE@"
-    # one request, one connection to the app: with a kept one, a request can meet the close of an app that stops.
-    # `http-reuse never` alone still keeps a server connection for each client that keeps its own.
-    option http-server-close
-    http-reuse never
     # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
     option abortonclose
     # what an app says is sent on at once: HAProxy would else wait for more, up to 0.2 s, which a streamed word shows
@@ -183,8 +179,9 @@ frontend https
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
     .endif
-@HSTS@@FOR_APPS@@POOL_RULES@    use_backend gateway if gateway || own_pages || { var(txn.authority) -m found }
-@USE_POOL@\
+@HSTS@@FOR_APPS@@POOL_RULES@@KEPT_RULES@\
+    use_backend gateway if gateway || own_pages || { var(txn.authority) -m found }
+@USE_KEPT@@USE_POOL@\
     default_backend @BACKEND@
 @APP_ERRORS@
 
@@ -207,7 +204,7 @@ unless gateway upload put local || { var(txn.authority) -m found }
 @INTERNAL_FRONT@
 backend gateway
 @GATEWAY_ERRORS@
-    # what the gateway hears about a client is ours alone
+@ONE_REQUEST@    # what the gateway hears about a client is ours alone
     http-request del-header x-forwarded -m beg
     http-request del-header x-flyte -m beg
     http-request del-header upgrade
@@ -228,7 +225,7 @@ unless { res.fhdr(content-security-policy) -m found }
 
 backend @BACKEND@
 @APP_ERRORS@
-    # these tables are there also if the listener for calls is not
+@ONE_REQUEST@    # these tables are there also if the listener for calls is not
     acl caller src,map(@FILES@/@CALLERS@) -m found
     acl called path,map(@FILES@/@CALLS@) -m found
     # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
@@ -247,7 +244,7 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
     frame, servers = _frame(listen, places), state.check().servers.values()
     alone = "".join(pools.line(server) for server in servers if not server.pool)
     pooled = pools.filled_pools(places.files, (server for server in servers if server.pool))
-    return frame.replace("@STRUCTURE@", structure(listen, places)) + alone + pooled
+    return frame.replace("@STRUCTURE@", structure(listen, places)) + alone + pooled + kept.backend(places.files)
 
 
 @lru_cache(maxsize=4)
@@ -257,6 +254,7 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
     HAProxy repeats it in ``show info``, which shows when a restart is due.
     """
     whole = _frame(listen, places) + pools.filled_pools(places.files, ()) + pools.script(places.files)
+    whole += kept.backend(places.files)
     return "flyted-" + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -276,6 +274,9 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         .replace("@FOR_APPS@", FOR_APPS)
         .replace("@POOL_RULES@", pools.frontend_rules(places.files))
         .replace("@USE_POOL@", pools.USE)
+        .replace("@KEPT_RULES@", kept.frontend_rules(places.files))
+        .replace("@USE_KEPT@", kept.USE)
+        .replace("@ONE_REQUEST@", kept.ONE_REQUEST)
     )
     front = front.replace("@DOWN@", DOWN).replace("@PLAIN@", PLAIN)
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))

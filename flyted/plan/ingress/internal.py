@@ -63,7 +63,7 @@ if !{ var(txn.why) -m found } !{ var(txn.server) -m found } !{ var(txn.unavailab
 @STRIPPED@@PATH_RULES@@DOWN@@ADDRESS@@PLAIN@\
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Flyte-App %[var(txn.caller)]
-@POOL_RULES@@USE_POOL@\
+@POOL_RULES@@KEPT_RULES@@USE_KEPT@@USE_POOL@\
     default_backend @BACKEND@
 @APP_ERRORS@
 @END@"""

@@ -14,6 +14,7 @@ from flyted.plan.ingress.state import (
     CHALLENGES,
     DOMAINS,
     HOSTS,
+    KEPT,
     NAMES,
     REDIRECTS,
     STICKY,
@@ -52,6 +53,7 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         CALLERS: state.callers,
         CALLS: state.calls,
         WATCHED: state.watched,
+        KEPT: {},  # a HAProxy that starts keeps no connection until flyted says so (kept.py)
     }
 
 

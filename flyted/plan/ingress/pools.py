@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from flyted.plan.ingress.kept import ONE_REQUEST
 from flyted.plan.ingress.reply import HOST_COOKIES
 from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, STICKY, TIMEOUTS, WATCHED, Server
 
@@ -47,7 +48,7 @@ if { var(txn.chosen) -m found } !{ var(txn.replica),strcmp(txn.chosen) eq 0 }
 USE = "    use_backend %[var(txn.server)] if pooled\n"
 SECTION = r"""
 defaults pools from usual
-    balance leastconn
+@ONE_REQUEST@    balance leastconn
     # a replica whose socket has just gone: its requests are tried at another one at once
     option redispatch 1
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
@@ -108,7 +109,11 @@ def empty_pools(files: str) -> tuple[str, ...]:
     """Return the text of all pools: what they share, then each without its servers."""
     shared = SECTION.replace("@HOST_COOKIES@", HOST_COOKIES.replace("\\\n", "")).replace("@FILES@", files)
     shared = shared.replace("@WATCHED@", WATCHED).replace("@RATE@", RATE).replace("\\\n", "")
-    shared = shared.replace("@TIMEOUTS@", TIMEOUTS).replace("@TIMEOUT@", str(DEFAULT_TIMEOUT_MS))
+    shared = (
+        shared.replace("@ONE_REQUEST@", ONE_REQUEST)
+        .replace("@TIMEOUTS@", TIMEOUTS)
+        .replace("@TIMEOUT@", str(DEFAULT_TIMEOUT_MS))
+    )
     return (shared, *(POOL.replace("@NAME@", pool_name(number)) for number in range(POOLS)))
 
 

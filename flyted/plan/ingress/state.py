@@ -25,12 +25,12 @@ BACKEND = "apps"
 FILES = "/run/flyted/ingress"
 HOSTS, TIMEOUTS, UNAVAILABLE = "hosts.map", "timeouts.map", "unavailable.map"
 DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenges.map", "authorities.map"
-REDIRECTS, STICKY = "redirects.map", "sticky.map"
+REDIRECTS, STICKY, KEPT = "redirects.map", "sticky.map", "kept.map"
 CALLERS, CALLS = "callers.map", "calls.map"
 WATCHED = "watched.map"
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED,
+    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, KEPT,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -65,7 +65,8 @@ def _is_host(word: str) -> bool:
 
 
 @lru_cache(_KEPT)
-def _is_server(word: str) -> bool:
+def is_server(word: str) -> bool:
+    """Report whether a word may name a server or a pool."""
     return _SERVER.fullmatch(word) is not None
 
 
@@ -90,7 +91,7 @@ def _empty() -> Mapping[str, T]:
 class Server:
     """One replica behind the ingress.
 
-    Its name contains app, revision and replica, so only ``maxconn`` and ``rests`` can change.
+    Its name contains app, revision and replica, so only ``maxconn``, ``rests`` and ``kept`` can change.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Server:
     h2: bool = False  # it speaks HTTP/2 only; HAProxy does not report this, nor the socket's path
     pool: str = ""  # the pool that it is in (pools.py); "": the server of an app with one replica
     rests: bool = False  # in a pool: it gets no new requests
+    kept: bool = False  # connections to it are kept for further requests (kept.py)
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or limit that is not valid.
@@ -189,7 +191,7 @@ class IngressState:
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky)
         for what, fits, words in (
             ("host name", _is_host, hosts),
-            ("server name", _is_server, names),
+            ("server name", is_server, names),
             ("open path", _is_key, self.open_paths),
             ("limit", VALUE.fullmatch, self.limits.values()),
             ("address", _ADDRESS.fullmatch, self.callers),
@@ -203,7 +205,7 @@ class IngressState:
         if not all(0 < load < 1 << 31 for load in self.watched.values()):
             raise InvalidInput("a load that is watched must be at least 1")
         for name, limit in self.timeouts_ms.items():
-            if not _is_server(name) or not 1 <= limit <= 86_400_000:
+            if not is_server(name) or not 1 <= limit <= 86_400_000:
                 raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
@@ -253,12 +255,18 @@ class Listen:
 
 @dataclass(frozen=True)
 class Live:
-    """HAProxy's state at one moment."""
+    """HAProxy's state at one moment.
+
+    ``kept``: its map of kept connections. ``twins``: the servers that keep these (kept.py), as HAProxy's commands name
+    them → whether they take requests.
+    """
 
     state: IngressState
     traffic: Mapping[str, Traffic] = field(default_factory=_empty)
     resting: frozenset[str] = frozenset()  # servers in maintenance: they get no new requests
     structure: str = ""  # digest of the configuration that it was started with; see config.structure
+    kept: Mapping[str, str] = field(default_factory=_empty)
+    twins: Mapping[str, bool] = field(default_factory=_empty)
 
 
 def reason_values(state: IngressState) -> dict[str, str]:

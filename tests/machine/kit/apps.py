@@ -40,7 +40,7 @@ async def slow(s: float = 1.0):
     await asyncio.sleep(s)
     return {{"slept": s}}
 
-@app.get("/die")
+@app.api_route("/die", methods=["GET", "POST"])
 async def die():
     os._exit(7)
 
