@@ -155,8 +155,8 @@ def test_scaling_down_loses_nothing() -> None:
     load.nothing_is_lost_or_doubled(COUNT // 2)
 
 
-def test_a_killed_app_loses_no_request_that_may_be_sent_twice() -> None:
-    """And no other is sent twice: of those a kill loses what the app had accepted, as ever."""
+def test_a_killed_app_loses_what_it_had_accepted_and_no_post_is_sent_twice() -> None:
+    """As ever; of those that may be sent twice, fewer: only if the second kept connection ends just then, too."""
     url = users.serve(write("kept-load"))
     kills = 4
 
@@ -168,7 +168,6 @@ def test_a_killed_app_loses_no_request_that_may_be_sent_twice() -> None:
             await asyncio.to_thread(subprocess.run, ["systemctl", "kill", "-s", "KILL", unit("kept-load")], check=True)
 
     load = load_over("kept-load", url, dies())
-    assert {method for method, _said in load.lost.values()} <= {"POST"}, load.lost
-    assert len(load.lost) <= 4 * kills, load.lost
+    assert len(load.lost) <= 5 * kills, load.lost
     posts = {number for number, (method, _said) in load.answers.items() if method == "POST"}
     assert {number: times for number, times in load.seen.items() if number in posts and times > 1} == {}
