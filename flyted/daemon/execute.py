@@ -123,9 +123,9 @@ class Execute:
                 await self._start_or_fail(replica)
             case Sleep(replica, seen):
                 await self.gpus.measure(replica.service)
-                if seen is None or await self._still_idle(replica, seen):
+                if await self._may_stop(replica, seen):
                     log.info("stopping app %s until its next request", replica.app_id)
-                    await self._stop(replica)
+                    await self.machine.units.stop(replica.service)
             case EngineSleep(replica):
                 await self._sleep_engine(replica)
             case Evict(replica, wanted_by, seen):
@@ -159,18 +159,21 @@ class Execute:
         """
         await self.gpus.measure(replica.service)
         try:
-            if await self._still_idle(replica, seen):
+            if await self._may_stop(replica, seen):
                 log.info("stopping app %s, whose GPU goes to %s", replica.app_id, wanted_by)
-                await self._stop(replica)
+                await self.machine.units.stop(replica.service)
         except FlytedError as error:
             log.error("%s", error.message)  # noqa: TRY400
 
-    async def _still_idle(self, replica: Replica, seen: Traffic) -> bool:
-        """Report whether no request has come since an app was found idle: a stop would cut one that takes long."""
+    async def _may_stop(self, replica: Replica, seen: Traffic | None) -> bool:
+        """End the kept connections, then report whether no request has come since an app was found idle."""
+        await cool(self.machine, replica)
         now = None
         with contextlib.suppress(IngressDown):
             now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
-        return now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started)
+        if seen is None or now is None or now.busy:
+            return seen is None
+        return (now.process, now.started) == (seen.process, seen.started)
 
     async def _sleep_engine(self, replica: Replica) -> None:
         """Put an app's engine to sleep, by a signal to launch: root does not connect to an app's program.
@@ -188,11 +191,8 @@ class Execute:
             log.info("app %s: %s", replica.app_id, self.machine.units.status(replica.service) or "it is stopped")
         else:
             log.warning("app %s did not report whether it sleeps: stopping it", replica.app_id)
-            await self._stop(replica)
-
-    async def _stop(self, replica: Replica) -> None:
-        await cool(self.machine, replica)
-        await self.machine.units.stop(replica.service)
+            await cool(self.machine, replica)
+            await self.machine.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Create a replica's units; its socket listens when this returns.
