@@ -38,8 +38,13 @@ class BoundedGzip:
             return inflate(bytes(data), MESSAGE_BYTES)
         except OverflowError:
             raise too_large() from None
-        except (zlib.error, EOFError):
-            raise ConnectError(Code.INVALID_ARGUMENT, "the message is not valid gzip") from None
+        except EOFError:
+            raise ConnectError(Code.INVALID_ARGUMENT, "the message is cut off: its gzip data ends early") from None
+        except zlib.error:
+            raise ConnectError(Code.INVALID_ARGUMENT, "the message is not gzip data, or damaged") from None
+        except ValueError:
+            many = f"the message is compressed in more than {_GZIP_MEMBERS} pieces"
+            raise ConnectError(Code.INVALID_ARGUMENT, many) from None
 
 
 class StrictCodec:
@@ -74,14 +79,14 @@ class StrictCodec:
 def inflate(data: bytes, limit: int) -> bytes:
     """Return the content of gzip ``data``, of one member or several.
 
-    Raise OverflowError if it is longer than ``limit`` bytes, zlib.error if it is not gzip, EOFError if it is cut off
-    or has too many members: each copies what is left of the data.
+    Raise OverflowError if it is longer than ``limit`` bytes, zlib.error if it is not gzip, EOFError if it is cut off,
+    and ValueError if it has too many members: each copies what is left of the data.
     """
     found = bytearray()
     left, members = data, 0
     while left:
         if (members := members + 1) > _GZIP_MEMBERS:
-            raise EOFError
+            raise ValueError
         unpack = zlib.decompressobj(wbits=31)
         found += unpack.decompress(left, limit + 1 - len(found))
         if len(found) > limit:

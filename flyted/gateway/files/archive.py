@@ -101,8 +101,12 @@ def opened(packed: BinaryIO, place: Path) -> Iterator[Archive]:
             size = _inflate(packed, plain)
             plain.seek(0)
             archive = Archive(stack.enter_context(_Tar.open(fileobj=plain, mode="r:")), size)
-        except (EOFError, zlib.error, tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
-            raise InvalidInput("the image's files are not a tar.gz archive") from error
+        except EOFError as error:
+            raise InvalidInput("the image's files are cut off: their gzip data ends early") from error
+        except zlib.error as error:
+            raise InvalidInput("the image's files are not gzip data, or damaged") from error
+        except (tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
+            raise InvalidInput("the image's files are gzip data, but not of a tar archive that can be read") from error
         yield archive
 
 
