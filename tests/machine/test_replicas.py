@@ -123,6 +123,41 @@ def burn(s: float):
     assert serving("replicas-cpu") == [0, 1]
 
 
+def at_rest(seconds: float = 8) -> bool:
+    """Whether flyted's process does not run once in so many seconds."""
+    shown = subprocess.run(
+        ["systemctl", "show", "--value", "-p", "MainPID", "flyted"], capture_output=True, text=True, check=True
+    )
+    status = Path(f"/proc/{int(shown.stdout)}/status")
+
+    def switches() -> list[str]:
+        return re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
+
+    before = switches()
+    time.sleep(seconds)
+    return switches() == before
+
+
+def test_flyted_rests_while_an_app_has_enough_replicas_and_hears_of_load() -> None:
+    """One that always runs, scaled by requests or by CPU time; HAProxy tells of the request that is one too many."""
+    by_cpu = serve("replicas-rests-cpu", replicas="(1, 2)")
+    url = serve("replicas-rests", replicas=at_once(3, 2, least=1), scaledown=5)
+    assert curl(url)[0] == curl(by_cpu)[0] == 200
+    until(at_rest)
+
+    async def load() -> None:
+        requests = asyncio.create_task(many(url, 6, "/slow?s=30"))
+        while len(await asyncio.to_thread(serving, "replicas-rests")) < 3:
+            assert not requests.done()
+            await asyncio.sleep(0.2)
+        assert await requests == {"200": 6}
+
+    asyncio.run(load())
+    until(lambda: serving("replicas-rests") == [0])
+    until(at_rest)
+    forget_apps("replicas-rests")
+
+
 def test_three_replicas_get_a_third_of_the_requests_each() -> None:
     """Within a tenth."""
     url = serve("replicas-three", replicas="(3, 3)")
