@@ -7,7 +7,7 @@ import itertools
 import ssl
 import uuid
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -147,19 +147,32 @@ class Mixed:
         return "200" if (status.split()[1], said) == ("200", number) else f"{status} {said}"
 
     async def _streams(self, tls: ssl.SSLContext, over: asyncio.Event) -> None:
-        while not over.is_set():
+        async def one() -> str:
             async with connected(self.url, tls) as (reader, writer):
                 host = urlsplit(self.url).hostname
                 writer.write(f"GET /stream HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 text = await reader.read(-1)
-                self.others["stream" if b"data: end" in text else f"stream: {text!r}"] += 1
+                return "stream" if b"data: end" in text else f"stream: {text!r}"
+
+        await self._beside(one, over)
 
     async def _websockets(self, tls: ssl.SSLContext, over: asyncio.Event) -> None:
-        while not over.is_set():
+        async def one() -> str:
             async with websocket(self.url, tls) as (reader, writer):
                 writer.write(b"\x81\x82\x00\x00\x00\x00hi")
                 text = await reader.read(4)
-                self.others["websocket" if text == b"\x81\x02hi" else f"websocket: {text!r}"] += 1
+                return "websocket" if text == b"\x81\x02hi" else f"websocket: {text!r}"
+
+        await self._beside(one, over)
+
+    async def _beside(self, one: Callable[[], Awaitable[str]], over: asyncio.Event) -> None:
+        """Do it again and again, and count how it ends; an app that is killed ends it in other ways, too."""
+        while not over.is_set():
+            try:
+                said = await one()
+            except (OSError, AssertionError, asyncio.IncompleteReadError) as error:
+                said = repr(error)
+            self.others[said] += 1
             await asyncio.sleep(0.1)
 
     @property
