@@ -242,7 +242,6 @@ CHANGE_UNITS = {
     "execute",  # units of apps
     "images.builds", "images.venvs", "images.unused",  # builds and removals, each an action of the loop
     "apps.data", "apps.data_verbs",  # the size of an app's data, and the way of it in and out
-    "images.abandoned",  # steps that an earlier flyted has left, before the loop begins
     "ingress.listen",  # the ingress's own socket, before the loop begins
 }  # fmt: skip
 

@@ -46,7 +46,6 @@ from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.gpus.leases import GpuLeases
 from flyted.daemon.gpus.table import LeaseStore
 from flyted.daemon.gpus.verbs import GpuVerbs
-from flyted.daemon.images.abandoned import stop_abandoned
 from flyted.daemon.images.building import BuildVerbs
 from flyted.daemon.images.images import Images
 from flyted.daemon.images.listing import ImageVerbs
@@ -204,7 +203,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     with _heard(units, loop):
         leases.resume()
         execute.sweep_starts()
-        _clean_up(units, unused)
+        unused.soon()
         await _run(parts, loop)
 
 
@@ -236,12 +235,6 @@ def _data_verbs(
     """Return the verbs about what apps keep, and have it watched."""
     apps.disk_note = DiskWatch(data, data.store, loop).note
     return {**data.verbs(), **DataVerbs(data, deploy.locks, look, execute).verbs()}
-
-
-def _clean_up(units: Units, unused: UnusedImages) -> None:
-    """Begin to remove what an earlier flyted has left of images."""
-    stop_abandoned(units)
-    unused.soon()
 
 
 def _runs(units: Units, name: str) -> bool:

@@ -6,8 +6,8 @@ image, each of its layers, and each pull are actions of the plan (``BuildImage``
 runs once at a time, and is cancelled when no client waits for it any more: then its unit is stopped, and unfinished
 results are removed. So Ctrl-C, a lost connection, and ``app stop`` end a build, unless another client waits for the
 same action; a deploy that is cancelled so early has changed nothing. Once its app is being started, it continues.
-When flyted itself ends, units keep running (``daemon/images/builds.py``). A flyted that starts stops those of steps
-and pulls (``daemon/images/abandoned.py``), and the step is done again, since only flyted records it: the layer in
+When flyted itself ends, units keep running (``daemon/images/builds.py``). If flyted is killed, the unit of a step
+ends by itself, and the step is done again, since only flyted records it: the layer in
 ``/var/lib/flyted/roots/layers``, then the image in ``/var/lib/flyted/roots``. Unused layers are removed like unused
 images, by a unit that is root of the same namespace: first the record, then the folder.
 
