@@ -41,7 +41,7 @@ class BoundedGzip:
         except EOFError:
             raise ConnectError(Code.INVALID_ARGUMENT, "the message is cut off: its gzip data ends early") from None
         except zlib.error:
-            raise ConnectError(Code.INVALID_ARGUMENT, "the message is not gzip data, or damaged") from None
+            raise ConnectError(Code.INVALID_ARGUMENT, "the message is not gzip data, or is damaged") from None
         except ValueError:
             many = f"the message is compressed in more than {_GZIP_MEMBERS} pieces"
             raise ConnectError(Code.INVALID_ARGUMENT, many) from None

@@ -104,9 +104,9 @@ def opened(packed: BinaryIO, place: Path) -> Iterator[Archive]:
         except EOFError as error:
             raise InvalidInput("the image's files are cut off: their gzip data ends early") from error
         except zlib.error as error:
-            raise InvalidInput("the image's files are not gzip data, or damaged") from error
+            raise InvalidInput("the image's files are not gzip data, or are damaged") from error
         except (tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
-            raise InvalidInput("the image's files are gzip data, but not of a tar archive that can be read") from error
+            raise InvalidInput("the image's files are not a tar archive, or one that cannot be read") from error
         yield archive
 
 
