@@ -56,7 +56,7 @@ def listens(listen: Listen) -> Check:
     return Check("ingress", usual or None, detail, "another program holds 443 or 80: ss -ltnp")
 
 
-def calls(socket: str, here: bool, *, used: bool) -> Check:  # noqa: FBT001
+def calls(socket: str, *, here: bool, used: bool) -> Check:
     """Check whether apps can call apps. ``socket``: the state of its unit. ``here``: whether the ingress has it.
 
     ``used``: whether an app calls others.
@@ -149,7 +149,8 @@ class Doctor:
         if self._ingress().ok is False:
             return []
         used = any(app.current is not None and app.current.spec.calls for app in self._look.store.apps())
-        return [calls(*await self._look.calls(), used=used)]
+        socket, here = await self._look.calls()
+        return [calls(socket, here=here, used=used)]
 
     async def _apps(self) -> list[Check]:
         facts = await self._loop.facts()

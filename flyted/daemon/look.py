@@ -147,11 +147,11 @@ class Look:
 
     async def calls(self) -> tuple[str, bool]:
         """Return the state of the socket for calls between apps, "" if there is none; and if the ingress has it."""
-        unit = next(iter(self.machine.units.list([CALLS_SOCKET])), None)
+        state = next((unit.active for unit in self.machine.units.list([CALLS_SOCKET])), "")
         try:
-            return unit.active if unit is not None else "", await self.machine.ingress.answers_calls()
+            return state, await self.machine.ingress.answers_calls()
         except IngressDown:
-            return unit.active if unit is not None else "", False
+            return state, False
 
     def heard(self, unit: str) -> bool:
         """Report whether the change of ``unit`` can change what is to be done; "" stands for any unit.

@@ -117,7 +117,7 @@ def test_a_listener_for_calls_that_is_missing_is_named(
     socket: str, here: bool, used: bool, ok: bool | None, words: str
 ) -> None:
     """A fault if an app needs it, else a warning."""
-    check = calls(socket, here, used=used)
+    check = calls(socket, here=here, used=used)
     assert check.ok is ok
     assert words in check.detail
     assert ok or "systemctl restart flyted-ingress" in check.hint
