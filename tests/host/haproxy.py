@@ -61,9 +61,10 @@ class App:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(self.connections, connection), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, _number: int, connection: socket.socket) -> None:
+        """Answer the one request of a connection. The first one of the server has the number 1."""
         with contextlib.suppress(OSError), connection:
             data = b""
             while b"\r\n\r\n" not in data:
