@@ -224,10 +224,10 @@ FLOORS = (
      "access.tokens", "images.building", "images.prune", "images.rebuild", "images.secret_uses", "ingress.domains"),
     ("loop", "secrets.handover"),
     ("upkeep", "gpus.leases"),
-    ("execute", "look", "explain", "failures", "remembered", "gpus.reclaim"),
+    ("execute", "look", "explain", "failures", "remembered", "listeners", "gpus.reclaim"),
     # what makes and keeps things
     ("images.*", "ingress.*", "access.ingress_tokens", "gpus.*", "secrets.credentials", "apps.bundles",
-     "apps.callers"),
+     "apps.callers", "apps.idle"),
     # the border to clients, and to the machine
     ("api.*", "effects", "state", "config", "settings"),
 )  # fmt: skip
@@ -239,7 +239,7 @@ CHANGES = {
 UNITS = {"units", "_units"}
 """The names under which modules have them."""
 CHANGE_UNITS = {
-    "execute",  # units of apps
+    "execute", "apps.idle",  # units of apps
     "images.builds", "images.venvs", "images.unused",  # builds and removals, each an action of the loop
     "apps.data", "apps.data_verbs",  # the size of an app's data, and the way of it in and out
     "ingress.listen",  # the ingress's own socket, before the loop begins

@@ -94,7 +94,7 @@ class Ingress(Protocol):
     async def apply(self, wanted: IngressState, listen: Listen, touched: Collection[str] = ()) -> Applied:
         """Write the files, and send the running HAProxy the difference; keep no connection to ``touched`` servers."""
 
-    async def cool(self, server: str) -> None:
+    async def end_kept(self, server: str) -> None:
         """Send no request over a kept connection to a server that is to stop, and end the idle ones."""
 
     def forget(self) -> None:

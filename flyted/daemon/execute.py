@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import signal
 from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from flyted.contract.errors import FlytedError, HostFailure, IngressDown, NotFou
 from flyted.contract.names import EGRESS_UNIT, Replica, replica_of
 from flyted.daemon.access.ingress_tokens import IngressTokens
 from flyted.daemon.apps.callers import Callers
+from flyted.daemon.apps.idle import Idle
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.daemon.explain import Explain
@@ -28,7 +28,7 @@ from flyted.daemon.images.images import Images
 from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.images.venvs import python_of
 from flyted.daemon.ingress.acme import Acme
-from flyted.daemon.ingress.cooling import cool
+from flyted.daemon.ingress.kept import end_kept
 from flyted.daemon.ingress.listen import ensure_socket
 from flyted.daemon.ingress.tls import Tls
 from flyted.host import starts
@@ -54,6 +54,7 @@ from flyted.plan.actions import (
     RemoveImages,
     RenewCertificate,
     RenewPair,
+    RestartIngress,
     RevokeCertificate,
     ShowDriver,
     Sleep,
@@ -65,9 +66,7 @@ from flyted.plan.actions import (
 )
 from flyted.plan.app_folders import erase_unit, folders_of
 from flyted.plan.calls import is_old
-from flyted.plan.engines.sleep import ANSWER_S, answered, says_asleep
 from flyted.plan.facts import StoredApp
-from flyted.plan.idle import Traffic
 from flyted.plan.images.entrypoint import with_entrypoint
 from flyted.plan.ingress.ports import INGRESS_UNIT
 from flyted.plan.reconcile import Plan
@@ -97,9 +96,14 @@ class Execute:
     callers: Callers
     documents: dict[Replica, int] = field(default_factory=dict)
     """The replicas that may have a start document, each with a number that no document written before it had."""
+    idle: Idle = field(init=False)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     outdated: set[Replica] = field(default_factory=set)
     """Replicas whose units were created by another version, or with other settings: see :meth:`find_outdated`."""
+
+    def __post_init__(self) -> None:
+        """Make the part that puts idle apps to sleep."""
+        self.idle = Idle(self.machine, self.gpus)
 
     def at_once(self, action: UnitAction) -> None:
         """Carry out an action that takes no time. Raises :class:`HostFailure` when it fails."""
@@ -121,15 +125,8 @@ class Execute:
                 await self._renew(replica)
             case StartService(replica):
                 await self._start_or_fail(replica)
-            case Sleep(replica, seen):
-                await self.gpus.measure(replica.service)
-                if await self._may_stop(replica, seen):
-                    log.info("stopping app %s until its next request", replica.app_id)
-                    await self.machine.units.stop(replica.service)
-            case EngineSleep(replica):
-                await self._sleep_engine(replica)
-            case Evict(replica, wanted_by, seen):
-                await self._evict(replica, wanted_by, seen)
+            case Sleep() | EngineSleep() | Evict():
+                await self.idle.do(action)
             case StopPair(replica) | FailPair(replica):
                 await self.clear(replica)
 
@@ -150,49 +147,6 @@ class Execute:
                 return self.acme.revoke(fingerprint)
             case ApplyCertificates():
                 return self.tls.apply()
-
-    async def _evict(self, replica: Replica, wanted_by: str, seen: Traffic) -> None:
-        """Put an app to sleep unless a request has come since it was found idle.
-
-        An error is logged, and does not mark this app as failed: it continues to serve. The start that waits for its
-        GPU is decided again in the next pass.
-        """
-        await self.gpus.measure(replica.service)
-        try:
-            if await self._may_stop(replica, seen):
-                log.info("stopping app %s, whose GPU goes to %s", replica.app_id, wanted_by)
-                await self.machine.units.stop(replica.service)
-        except FlytedError as error:
-            log.error("%s", error.message)  # noqa: TRY400
-
-    async def _may_stop(self, replica: Replica, seen: Traffic | None) -> bool:
-        """End the kept connections, then report whether no request has come since an app was found idle."""
-        await cool(self.machine, replica)
-        now = None
-        with contextlib.suppress(IngressDown):
-            now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
-        if seen is None or now is None or now.busy:
-            return seen is None
-        return (now.process, now.started) == (seen.process, seen.started)
-
-    async def _sleep_engine(self, replica: Replica) -> None:
-        """Put an app's engine to sleep, by a signal to launch: root does not connect to an app's program.
-
-        An app that does not report in time whether its engine sleeps is stopped.
-        """
-        await self.gpus.measure(replica.service)
-        before = self.machine.units.status(replica.service)
-        if says_asleep(before):
-            return
-        done = await self.machine.units.ask_main(
-            replica.service, signal.SIGUSR1, lambda status: answered(before, status), ANSWER_S
-        )
-        if done:
-            log.info("app %s: %s", replica.app_id, self.machine.units.status(replica.service) or "it is stopped")
-        else:
-            log.warning("app %s did not report whether it sleeps: stopping it", replica.app_id)
-            await cool(self.machine, replica)
-            await self.machine.units.stop(replica.service)
 
     async def start_pair(self, replica: Replica) -> None:
         """Create a replica's units; its socket listens when this returns.
@@ -229,7 +183,8 @@ class Execute:
     async def find_outdated(self) -> None:
         """Find the replicas whose units would be defined differently now; called once, at the daemon's start.
 
-        Their units are re-created when they sleep; an app whose units cannot be created now keeps those that it has.
+        Their units are re-created when they sleep. An app whose units cannot be created now keeps those that it has.
+        It yields to other tasks between apps: the units of one take half a millisecond.
         """
         for number, app in enumerate(self.store.apps()):
             if number % COMPARED_AT_ONCE == 0:
@@ -301,7 +256,7 @@ class Execute:
 
     async def clear(self, replica: Replica) -> None:
         """Stop and forget both units, the socket first: nothing may start the service again."""
-        await cool(self.machine, replica)
+        await end_kept(self.machine, replica)
         await self.machine.units.stop(replica.socket)
         await self.machine.units.stop(replica.service)
         self.forget(replica)
@@ -342,8 +297,9 @@ class Execute:
             return None
 
     async def _change_ingress(self, action: IngressAction) -> None:
-        if isinstance(action, ListenIngress):
-            await ensure_socket(self.machine.units, self.config.listen)
-        else:
-            log.info("restarting the ingress: its rules have changed")
-            self.machine.units.restart(INGRESS_UNIT)
+        match action:
+            case RestartIngress():
+                log.info("restarting the ingress: its rules have changed")
+                self.machine.units.restart(INGRESS_UNIT)
+            case ListenIngress():
+                await ensure_socket(self.machine.units, self.config.listen)

@@ -15,8 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flyted.contract.errors import FlytedError
@@ -25,6 +24,7 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.failures import Failures
 from flyted.daemon.gpus.leases import GpuLeases
+from flyted.daemon.listeners import Listeners, Pass
 from flyted.daemon.look import Look
 from flyted.daemon.remembered import Remembered
 from flyted.daemon.upkeep import Upkeep
@@ -38,15 +38,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # after a pass that failed: systemd or HAProxy refused something
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What a pass saw and decided. ``news``: unit → the news about its GPUs, for people."""
-
-    facts: Facts
-    plan: Plan
-    news: Mapping[str, str]
 
 
 class Loop:
@@ -63,13 +54,14 @@ class Loop:
         self._upkeep = upkeep
         self._base_domain = base_domain
         self._poked = poked
-        self._listeners: tuple[Callable[[Pass], None], ...] = ()
+        self.listeners = Listeners()
         self._next_pass_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: dict[Replica, asyncio.Task[Any]] = {}
         self._touched = set[str]()  # the servers of replicas on which work has begun since the last look
         self._remembered = Remembered()
-        self._groups, self._failures = Groups(), Failures()
+        self._groups = Groups()
+        self._failures = Failures()
         self.candidates: set[Replica] = set()
 
     @property
@@ -79,7 +71,7 @@ class Loop:
 
     def more_load(self) -> None:
         """Request a pass: an app has more requests than its least replicas are for."""
-        self._remembered.stir()
+        self._remembered.look_again()
         self.poke()
 
     def poke(self) -> None:
@@ -117,30 +109,6 @@ class Loop:
         self._waiting.append(done)
         await done
 
-    def listen(self, listener: Callable[[Pass], None]) -> Callable[[], None]:
-        """Call ``listener`` with each pass, when it is decided and before it is carried out; return what ends that."""
-        self._listeners = (*self._listeners, listener)
-
-        def leave() -> None:
-            self._listeners = tuple(each for each in self._listeners if each is not listener)
-
-        return leave
-
-    async def heard(self, about: Callable[[Pass], T | None]) -> AsyncGenerator[T]:
-        """Yield what ``about`` returns of each pass, unless it is ``None``, as soon as it is decided; never end."""
-        found: asyncio.Queue[T] = asyncio.Queue()
-
-        def listen(done: Pass) -> None:
-            if (said := about(done)) is not None:
-                found.put_nowait(said)
-
-        leave = self.listen(listen)
-        try:
-            while True:
-                yield await found.get()
-        finally:
-            leave()
-
     async def run(self) -> None:
         """Run passes until cancelled."""
         self._upkeep.start()
@@ -152,12 +120,15 @@ class Loop:
                 await self.one_pass()
             except FlytedError as error:
                 log.error("%s", error.message)  # noqa: TRY400  the message says it; a traceback would not help
-                self._next_pass_at = _now() + (LOOK_S if self._gpus.asked else RETRY_S)
+                self._next_pass_at = _now() + self._retry_s()
                 for future in itertools.filterfalse(asyncio.Future.done, waiting):  # a caller may have left
                     future.set_exception(error)
             else:
                 for future in itertools.filterfalse(asyncio.Future.done, waiting):
                     future.set_result(None)
+
+    def _retry_s(self) -> float:
+        return LOOK_S if self._gpus.asked else RETRY_S
 
     async def _sleep(self) -> None:
         if self._next_pass_at is None:
@@ -187,9 +158,10 @@ class Loop:
 
     async def one_pass(self) -> None:
         """Look, decide and act once. Raises :class:`HostFailure` when the machine refused something."""
-        # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two would be
-        # re-created immediately, as if it had never existed, without a record of its failure and a pause
-        documents, self._touched = dict(self._execute.documents), set()
+        # _learn and reconcile must see the same facts: with a look each, a pair that fails between the two looks would
+        # be re-created immediately, as if it had never existed: its failure is not recorded, and it does not back off
+        documents = dict(self._execute.documents)
+        self._touched = set()
         try:
             facts = await self.facts()
         except FlytedError as error:
@@ -206,9 +178,7 @@ class Loop:
         self._remembered.take(plan)
         self._next_pass_at = plan.next_pass_at
         self._upkeep.wake_at(plan.due)
-        done = Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu))
-        for listener in self._listeners:
-            listener(done)
+        self.listeners.tell(Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu)))
         self._do_at_once(plan)
         await self._start_pairs(plan)
         applied = await self._execute.apply_ingress(plan, facts.ingress, self._touched)
@@ -223,7 +193,7 @@ class Loop:
             self._remembered.not_told(plan)
         if applied is None:  # it still sends requests to the replaced revisions: they stay
             self._remembered.keep({app.key.id for app in facts.apps if app.serving_replicas})
-            self._next_pass_at = now + (LOOK_S if self._gpus.asked else RETRY_S)
+            self._next_pass_at = now + self._retry_s()
         elif applied.other_rules:  # another HAProxy than the one that the look found
             self.poke()
         elif applied.draining:

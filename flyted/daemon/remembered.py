@@ -9,7 +9,7 @@ from flyted.contract.names import Replica
 from flyted.plan.facts import Facts
 from flyted.plan.idle import Clock
 from flyted.plan.reconcile import Plan
-from flyted.plan.scaling import Scale, dropped, stirred
+from flyted.plan.scaling import Scale, dropped, to_look_at
 
 
 class Remembered:
@@ -47,9 +47,9 @@ class Remembered:
         """Let the replicas of these apps, to which the ingress still sends requests, not leave yet."""
         self._leaving = {r: at for r, at in self._leaving.items() if r in self._before or r.app_id not in app_ids}
 
-    def stir(self) -> None:
+    def look_again(self) -> None:
         """Have all apps that may get replicas looked at: HAProxy has seen more load at one of them."""
-        self._scales = {app_id: stirred(scale) for app_id, scale in self._scales.items()}
+        self._scales = {app_id: to_look_at(scale) for app_id, scale in self._scales.items()}
 
     @property
     def extra(self) -> dict[str, Replica]:

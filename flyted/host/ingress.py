@@ -163,7 +163,7 @@ class Ingress:
         commands = ingress_changes.changes(live, wanted, str(self._files))
         if commands:
             still |= await self._tell_all(commands)
-        self._twins = twins.after(live.twins, commands)
+        self._twins = kept.after(live.twins, commands)
         await self.apply_tokens()
         if not still and forgotten == self._forgotten:
             self._done = (wanted, listen)
@@ -174,7 +174,7 @@ class Ingress:
         keeps = kept.table(known.servers.values())
         return ingress.Live(known, counted.traffic, resting, kept=keeps, twins=dict(self._twins))
 
-    async def cool(self, server: str) -> None:
+    async def end_kept(self, server: str) -> None:
         """Send no request over a kept connection to a server that is to stop, and end the idle ones (plan's kept.py).
 
         Requests that such connections have are waited for, but not for long: none follows on them, and an app that
@@ -186,7 +186,7 @@ class Ingress:
             if told is not None and not self._twins.get(twin):
                 return
             await self._counted([server])
-            words = twins.words_of(self._ids.get(server, ()))
+            words = kept.words_of(self._ids.get(server, ()))
             await self._haproxy.ask(f"del map {self._files}/{ingress.KEPT} {server}")
             if told is not None and told == self._done:
                 self._done = (kept.without(told[0], [server]), told[1])

@@ -1,6 +1,7 @@
-"""Hears from HAProxy that an app has more requests than its replicas are for, unix(7): it connects, and says nothing.
+"""Listens at a Unix socket to which HAProxy connects when an app has more requests than its replicas are for.
 
-What it means is in ``plan/ingress/pools.py``. There is no work until somebody connects.
+The connection itself is the message (``plan/ingress/pools.py``): nothing is read from it. There is no work until
+HAProxy connects.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _WAITING = 8
 
 
 class Load:
-    """A socket at ``path``, for HAProxy, whose group it gets from its folder."""
+    """The socket at ``path``. Its group is that of its folder, so HAProxy may connect; other users may not."""
 
     def __init__(self, path: Path) -> None:
         """Listen. Raises :class:`HostFailure` if that is not possible."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
 
 from flyted.host.haproxy import Haproxy
 from flyted.plan.ingress import answers, kept
@@ -12,23 +11,6 @@ from flyted.plan.ingress import answers, kept
 FREE_S = 1.0
 """Seconds for which requests over kept connections are waited for before a twin is closed."""
 _LOOK_S = 0.01
-
-
-def after(twins: Mapping[str, bool], commands: Iterable[str]) -> dict[str, bool]:
-    """Return the twins, and whether they take requests, once HAProxy has carried out these commands."""
-    left = dict(twins)
-    for command in commands:
-        match command.split():
-            case [("enable" | "set") as verb, "server", name, *_] if name.startswith(f"{kept.BACKEND}/"):
-                left[name] = verb == "enable"
-            case ["del", "server", name]:
-                left.pop(name, None)
-    return left
-
-
-def words_of(asked: Iterable[str]) -> str:
-    """Return what of a server's words, which follow ``show stat``, finds its twin; "" if it has none."""
-    return next((words for words in asked if words.startswith(f"{kept.BACKEND} ")), "")
 
 
 async def close(haproxy: Haproxy, server: str, words: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from flyted.contract.app import AppSpec
-from flyted.plan.ingress.pools import RATE
+from flyted.plan.ingress.state import RATE
 
 LOOK_S = 1.0
 """Seconds between two looks at the counters."""
@@ -60,8 +60,8 @@ class Scale:
     ``extra``: the numbers of these replicas. ``needed``: the replicas that the last look found necessary, of which
     ``most`` is the highest number since ``fewer_since``, from when on fewer than there are were needed. ``seen``: the
     counters at that look, by the replicas' numbers. ``no_gpu_at``: when there was last no GPU for another one.
-    ``limited``: why fewer run than are needed, for people. ``calm``: how many looks in a row, up to ``AT_REST``, have
-    needed no other replica. ``pause``: seconds until the next look.
+    ``limited``: why fewer run than are needed, for people. ``enough``: how many looks in a row, up to ``AT_REST``,
+    have needed no other replica. ``pause``: seconds until the next look.
     """
 
     revision: int
@@ -73,7 +73,7 @@ class Scale:
     seen: Mapping[int, Counted] = field(default_factory=dict)
     no_gpu_at: float = float("-inf")
     limited: str = ""
-    calm: int = 0
+    enough: int = 0
     pause: float = LOOK_S
 
     @property
@@ -84,7 +84,7 @@ class Scale:
     @property
     def rests(self) -> bool:
         """True if there is no other look until HAProxy has seen more load."""
-        return self.calm >= AT_REST
+        return self.enough >= AT_REST
 
 
 def least_of(spec: AppSpec) -> int:
@@ -107,7 +107,7 @@ def watched(scale: Scale, spec: AppSpec) -> dict[str, int]:
 
     The keys follow the pool's name in HAProxy's table: "" for requests at once, :data:`RATE` for those of a second.
     """
-    if not scale.calm:
+    if not scale.enough:
         return {}
     if spec.concurrency:
         return {"": spec.concurrency * least_of(spec) + 1}
@@ -116,9 +116,9 @@ def watched(scale: Scale, spec: AppSpec) -> dict[str, int]:
     return {"": 1}
 
 
-def stirred(scale: Scale) -> Scale:
+def to_look_at(scale: Scale) -> Scale:
     """Return the scale of an app that is to be looked at again: HAProxy has seen more load."""
-    return replace(scale, calm=0, pause=LOOK_S)
+    return replace(scale, enough=0, pause=LOOK_S)
 
 
 def looked(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: float, cores: int) -> Scale:
@@ -127,11 +127,11 @@ def looked(scale: Scale, spec: AppSpec, counted: Mapping[int, Counted], now: flo
         return scale
     running = least_of(spec) + len(scale.extra)
     needed = min(max(_needed(scale, spec, counted, now, cores, running), least_of(spec)), spec.max_replicas)
-    enough = needed <= least_of(spec) and not scale.extra
-    calm = enough and not (by_cpu(spec) and _asked(scale, counted))
-    slow = enough and not calm and _little(scale, spec, counted, now, cores)
+    least = needed <= least_of(spec) and not scale.extra
+    rests = least and not (by_cpu(spec) and _asked(scale, counted))
+    slow = least and not rests and _little(scale, spec, counted, now, cores)
     after = replace(
-        scale, needed=needed, seen_at=now, seen=dict(counted), calm=min(scale.calm + 1, AT_REST) if calm else 0,
+        scale, needed=needed, seen_at=now, seen=dict(counted), enough=min(scale.enough + 1, AT_REST) if rests else 0,
         pause=min(2 * scale.pause, SLOW_LOOK_S) if slow else LOOK_S,
     )  # fmt: skip
     if needed >= running:

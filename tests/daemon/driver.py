@@ -32,8 +32,9 @@ from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.ordered import OrderedCertificates
 from flyted.daemon.ingress.tls import Tls
+from flyted.daemon.listeners import Pass
 from flyted.daemon.look import Look
-from flyted.daemon.loop import Loop, Pass
+from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.secrets.handover import Handover
 from flyted.daemon.upkeep import Upkeep
@@ -116,7 +117,7 @@ class Daemon:
     def begin(self) -> None:
         """Do what a start does, and run the parts."""
         self.systemd.world.heard = self.loop.unit_changed
-        self.loop.listen(self._decided)
+        self.loop.listeners.add(self._decided)
         self.ingress.haproxy.tell_load = self.loop.more_load
         self.leases.resume()
         self.execute.sweep_starts()

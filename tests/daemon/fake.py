@@ -123,9 +123,9 @@ class HAProxy:
         """As host.ingress."""
         return structure(self.rules_of)
 
-    async def cool(self, server: str) -> None:
+    async def end_kept(self, server: str) -> None:
         """As host.ingress."""
-        self.asked["cool"] += 1
+        self.asked["end_kept"] += 1
         self.cooled.append(server)
 
     async def apply(self, state: IngressState, listen: Listen, touched: Collection[str] = ()) -> Applied:

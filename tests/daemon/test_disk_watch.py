@@ -13,6 +13,7 @@ import pytest
 from flyted.contract.answers.apps import AppFolder
 from flyted.contract.errors import HostFailure
 from flyted.daemon.apps.disk_watch import AGAIN_S, DiskWatch
+from flyted.daemon.listeners import Listeners
 from flyted.host.store import Store
 from flyted.plan.disk import over
 from flyted.plan.facts import ImageFact
@@ -31,13 +32,9 @@ class Machine:
         self.keeps: dict[str, int] = {}
         self.asked: list[str] = []
         self.counted: Any = None
-        self.passed: Any = None
+        self.listeners = Listeners()
         nothing: Any = self
         self.watch = DiskWatch(nothing, self.store, nothing, lambda: self.now)
-
-    def listen(self, listener: Any) -> None:
-        """As daemon.loop."""
-        self.passed = listener
 
     def forget(self, _app_id: str) -> None:
         """As daemon.apps.data."""
@@ -63,7 +60,8 @@ class Machine:
         self.asked = []
 
         async def story() -> None:
-            self.passed(SimpleNamespace(facts=SimpleNamespace(index=UnitIndex(units))))
+            done: Any = SimpleNamespace(facts=SimpleNamespace(index=UnitIndex(units)))
+            self.listeners.tell(done)
             for _ in range(10):
                 await asyncio.sleep(0)
 

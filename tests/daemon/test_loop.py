@@ -10,7 +10,7 @@ import pytest
 
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
-from flyted.daemon.loop import Pass
+from flyted.daemon.listeners import Pass
 from flyted.host.gpu_records import GpuRecords
 from flyted.plan.actions import Sleep
 from flyted.plan.ingress.ports import INGRESS_UNIT
@@ -296,8 +296,8 @@ def test_each_listener_is_told_of_each_pass_until_it_leaves(machine: Machine) ->
             told.append("once")
             leave()
 
-        leave = machine.loop.listen(once)
-        machine.loop.listen(lambda _done: told.append("always"))
+        leave = machine.loop.listeners.add(once)
+        machine.loop.listeners.add(lambda _done: told.append("always"))
         for _ in range(2):
             await machine.loop.settle()
 

@@ -63,14 +63,14 @@ class Ingress(Door):
             self._done = state
         return Applied(self.haproxy.draining())
 
-    async def cool(self, server: str) -> None:
+    async def end_kept(self, server: str) -> None:
         """As host.ingress."""
         try:
             await self._asked()
         except IngressDown:
-            self.haproxy.cool(server)  # for this test: nobody can say so
+            self.haproxy.end_kept(server)  # for this test: nobody can say so
             raise
-        self.haproxy.cool(server)
+        self.haproxy.end_kept(server)
         if self._done is not None:
             self._done = kept.without(self._done, [server])
 

@@ -12,9 +12,8 @@ from math import floor
 from flyted.contract.names import Replica, host_of
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.config import structure
-from flyted.plan.ingress.pools import RATE
 from flyted.plan.ingress.ports import INGRESS_SOCKET, INGRESS_UNIT
-from flyted.plan.ingress.state import IngressState, Listen
+from flyted.plan.ingress.state import RATE, IngressState, Listen
 from tests.daemon.world import World
 from tests.daemon.world_pairs import Request
 from tests.values import DOMAIN
@@ -167,7 +166,7 @@ class WorldIngress:
         for server in state.servers:
             self.counters.setdefault(server, Counters())
 
-    def cool(self, server: str) -> None:
+    def end_kept(self, server: str) -> None:
         """No request goes over a kept connection to a server any more, and the idle ones are closed."""
         self.kept.discard(server)
         self.warm.discard(server)

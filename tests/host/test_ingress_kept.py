@@ -33,16 +33,6 @@ class Keeping(App):
         self.deaths = 0
         super().__init__(path, name)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self.open[self.connections] = connection
-            threading.Thread(target=self._hold, args=(self.connections, connection), daemon=True).start()
-
     def _answer(self, number: int, connection: socket.socket) -> None:
         data = b""
         with contextlib.suppress(OSError), connection:
@@ -75,7 +65,8 @@ class Keeping(App):
                 if close:
                     return
 
-    def _hold(self, number: int, connection: socket.socket) -> None:
+    def _serve(self, number: int, connection: socket.socket) -> None:
+        self.open[number] = connection
         self._answer(number, connection)
         del self.open[number]
 
@@ -114,9 +105,9 @@ def ask(box: Machine, method: str, path: str = "/", headers: str = "", body: str
     return asked(box, f"{method} {path} HTTP/1.1\r\nHost: {A}\r\nConnection: close\r\n{headers}{length}\r\n{body}")[0]
 
 
-def cool(box: Machine, name: str = "a-r1-0") -> None:
+def end_kept(box: Machine, name: str = "a-r1-0") -> None:
     """What the daemon does before it stops an app."""
-    asyncio.run(box.ingress.cool(name))
+    asyncio.run(box.ingress.end_kept(name))
 
 
 def test_what_may_be_sent_twice_goes_over_kept_connections(box):
@@ -163,7 +154,7 @@ def test_an_app_that_sleeps_is_asked_on_connections_of_their_own(box):
         assert len(set(server.ways())) == 1
         assert len(server.open) == 1
         apply(box, one(box))
-        cool(box)
+        end_kept(box)
         until(lambda: not server.open, 0.5)
         server.served.clear()
         assert [ask(box, "GET"), ask(box, "GET")] == [200, 200]
@@ -177,7 +168,7 @@ def test_work_that_began_meanwhile_is_not_undone_by_an_older_plan(box):
     awake = keeping(one(box))
     apply(box, awake)
     assert ask(box, "GET") == 200
-    cool(box)
+    end_kept(box)
     until(lambda: not server.open, 0.5)
     asyncio.run(box.ingress.apply(awake, box.listen, {"a-r1-0"}))
     server.served.clear()
@@ -198,7 +189,7 @@ def test_requests_that_run_are_finished_before_their_connection_is_closed(box):
     waiting.start()
     until(lambda: server.served)
     began = time.monotonic()
-    cool(box)
+    end_kept(box)
     assert 0.9 < time.monotonic() - began < 3
     server.release.set()
     waiting.join()
@@ -249,9 +240,9 @@ def test_a_restarted_haproxy_keeps_nothing_until_it_is_told(box):
     box.start()
     assert [ask(box, "GET"), ask(box, "GET")] == [200, 200]
     assert server.ways() == [1, 2]
-    cool(box)
+    end_kept(box)
     box.ingress.forget()
-    cool(box)
+    end_kept(box)
     apply(box, awake)
     server.served.clear()
     assert [ask(box, "GET"), ask(box, "GET")] == [200, 200]
@@ -280,7 +271,7 @@ def test_sleeps_and_changes_under_load_lose_no_request(box):
         apply(box, keeping(one(box, name)))
         time.sleep(0.02)
         if turn % 2:
-            cool(box, name)
+            end_kept(box, name)
             apply(box, one(box, name))
     stop.set()
     for visitor in visitors:

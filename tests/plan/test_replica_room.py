@@ -97,8 +97,8 @@ def test_scaling_stops_at_what_the_machine_has() -> None:
         AppState.RUNNING,
         "its load needs 64 replicas, and it has 6: each may take 4.0 GiB, and this machine has 24.0 GiB",
     )
-    calm = plan(seen(requests=2, serving=6, more={"scales": last.scales}), NOW + LOOK_S)
-    assert calm.scales["a"].limited == ""
+    rests = plan(seen(requests=2, serving=6, more={"scales": last.scales}), NOW + LOOK_S)
+    assert rests.scales["a"].limited == ""
 
 
 def test_scaling_stops_at_what_is_free_now() -> None:

@@ -18,8 +18,8 @@ from flyted.plan.scaling import (
     looked,
     missing,
     scales,
-    stirred,
     surplus,
+    to_look_at,
     watched,
 )
 from tests.values import spec
@@ -170,14 +170,14 @@ def test_an_app_with_enough_replicas_is_watched_and_after_another_look_rests(
     scale = seen(scale, which, Counted(0, 0, 5, 1.0), now=101.0)
     assert (scale.rests, watched(scale, which)) == (True, load)
     assert seen(scale, which, Counted(0, 0, 5, 1.0), now=500.0).rests, "another event asked for a pass"
-    again = stirred(scale)
+    again = to_look_at(scale)
     assert (again.rests, watched(again, which)) == (False, {})
     (kind, number), *_ = load.items()
     for more in (0, 1) if which is not BY_CPU else ():
         counted = Counted(0, 0, 4 + number + more) if kind else Counted(number - 1 + more, 0, 5)
         now = seen(again, which, counted, now=102.0)
         assert bool(missing(now, which)) is bool(more)
-        assert now.calm == 1 - more
+        assert now.enough == 1 - more
 
 
 def test_an_app_with_more_than_its_least_replicas_is_looked_at() -> None:

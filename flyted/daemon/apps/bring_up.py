@@ -142,7 +142,7 @@ class BringUp:
 
     async def _tell_of_gpus(self, replica: Replica, emit: Emit) -> None:
         """Report what passes find about the replica's GPUs: it waits for them, has them, or has lost them."""
-        async with contextlib.aclosing(self.loop.heard(lambda done: done.news.get(replica.service))) as news:
+        async with contextlib.aclosing(self.loop.listeners.heard(lambda done: done.news.get(replica.service))) as news:
             async for text in news:
                 await emit(Progress(STEP, text))
 

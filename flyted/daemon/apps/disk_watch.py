@@ -18,7 +18,8 @@ from flyted.contract.answers.apps import AppFolder
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import replica_of
 from flyted.daemon.apps.data import AppData
-from flyted.daemon.loop import Loop, Pass
+from flyted.daemon.listeners import Pass
+from flyted.daemon.loop import Loop
 from flyted.host.store import Store
 from flyted.plan.disk import over
 
@@ -40,7 +41,7 @@ class DiskWatch:
         self._over: dict[str, str] = {}
         self._due: list[str] = []
         data.counted = self.found
-        loop.listen(self.passed)
+        loop.listeners.add(self.passed)
 
     def passed(self, done: Pass) -> None:
         """Look at a pass: whose files are to be counted. It goes through what runs, not through what exists."""

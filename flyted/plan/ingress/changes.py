@@ -155,7 +155,7 @@ def _is_known(server: Server, live: Live) -> bool:
 def _twins(live: Live, wanted: IngressState) -> Iterator[str]:
     """Yield the commands that make the twins that are wanted take requests.
 
-    The others take none once they are not in the map. What ends their idle connections is ``cool`` in
+    The others take none once they are not in the map. What ends their idle connections is ``end_kept`` in
     host/ingress.py.
     """
     for server in wanted.servers.values():

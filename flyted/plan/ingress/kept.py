@@ -10,7 +10,7 @@ without an answer, as when the app is killed.
 Only apps that never close an idle connection are kept (``KEEPS`` in launch/words.py): HAProxy always closes first,
 after 1 second at most (measured: :data:`PURGE_MS` halves the idle ones). And an app that is to stop is first taken out
 of the map; then its twin is put into maintenance, which closes the idle connections; then it is stopped
-(``host/ingress.py``, ``cool``).
+(``host/ingress.py``, ``end_kept``).
 
 All files are written as if no app were kept: a restarted HAProxy keeps no connection until flyted says so.
 
@@ -113,3 +113,20 @@ def without(state: IngressState, names: Collection[str]) -> IngressState:
     """Return the state with none of these servers kept."""
     changed = {n: replace(each, kept=False) for n in names if (each := state.servers.get(n)) is not None and each.kept}
     return replace(state, servers={**state.servers, **changed}) if changed else state
+
+
+def after(twins: Mapping[str, bool], commands: Iterable[str]) -> dict[str, bool]:
+    """Return the twins, and whether they take requests, once HAProxy has carried out these commands."""
+    left = dict(twins)
+    for command in commands:
+        match command.split():
+            case [("enable" | "set") as verb, "server", name, *_] if name.startswith(f"{BACKEND}/"):
+                left[name] = verb == "enable"
+            case ["del", "server", name]:
+                left.pop(name, None)
+    return left
+
+
+def words_of(asked: Iterable[str]) -> str:
+    """Return what of a server's words, which follow ``show stat``, finds its twin; "" if it has none."""
+    return next((words for words in asked if words.startswith(f"{BACKEND} ")), "")

@@ -25,7 +25,7 @@ from functools import lru_cache
 
 from flyted.plan.ingress.kept import ONE_REQUEST
 from flyted.plan.ingress.reply import HOST_COOKIES
-from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, STICKY, TIMEOUTS, WATCHED, Server
+from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, RATE, STICKY, TIMEOUTS, WATCHED, Server
 
 POOLS = 100
 """The number of apps that may have more than one replica."""
@@ -67,8 +67,6 @@ backend @NAME@ from pools
 
 LUA_FILE, TOLD = "load.lua", "load.sock"
 """The script, and flyted's socket (host/load.py), in the folder of HAProxy's files."""
-RATE = "/rate"
-"""What follows a pool's name where its requests a second are watched, not those at once."""
 LUA = """-- Written by flyted: tells it that an app has more requests than its replicas are for.
 core.register_action("more_load", { "http-req" }, function()
     local told = core.tcp()

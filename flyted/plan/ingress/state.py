@@ -28,6 +28,8 @@ DOMAINS, NAMES, CHALLENGES, AUTHORITIES = "domains.map", "names.map", "challenge
 REDIRECTS, STICKY, KEPT = "redirects.map", "sticky.map", "kept.map"
 CALLERS, CALLS = "callers.map", "calls.map"
 WATCHED = "watched.map"
+RATE = "/rate"
+"""In it, what follows a pool's name where its requests a second are watched, not those at once."""
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
     OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, KEPT,
@@ -51,7 +53,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_WATCHED = re.compile(rf"{POOL.pattern}(?:/rate)?")
+_WATCHED = re.compile(rf"{POOL.pattern}(?:{RATE})?")
 _APP = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern}){{0,2}}")
 _REASON_LENGTH = 500
 

@@ -12,7 +12,7 @@ from flyted.plan.ingress.ports import INGRESS_UNIT
 log = logging.getLogger(__name__)
 
 
-async def cool(machine: Effects, replica: Replica) -> None:
+async def end_kept(machine: Effects, replica: Replica) -> None:
     """Have the ingress end its kept connections to a replica that is to stop (``plan/ingress/kept.py``).
 
     An ingress that does not run has none, and connecting would start it. One that does not answer prevents no stop:
@@ -22,6 +22,6 @@ async def cool(machine: Effects, replica: Replica) -> None:
     if ingress is None or ingress.active != "active":
         return
     try:
-        await machine.ingress.cool(replica.server)
+        await machine.ingress.end_kept(replica.server)
     except IngressDown as error:
         log.warning("%s", error.message)
