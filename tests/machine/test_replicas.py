@@ -140,6 +140,7 @@ def at_rest(seconds: float = 8) -> bool:
 
 def test_flyted_rests_while_an_app_has_enough_replicas_and_hears_of_load() -> None:
     """One that always runs, scaled by requests or by CPU time; HAProxy tells of the request that is one too many."""
+    forget_apps("replicas-")  # while another app has a replica that its load needs no more, it is looked at
     by_cpu = serve("replicas-rests-cpu", replicas="(1, 2)")
     url = serve("replicas-rests", replicas=at_once(3, 2, least=1), scaledown=5)
     assert curl(url)[0] == curl(by_cpu)[0] == 200
