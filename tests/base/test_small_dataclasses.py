@@ -73,3 +73,74 @@ def test_a_class_that_is_not_frozen(dataclass: Any) -> None:
     assert repr(count).endswith("Count(value=1)")
     with pytest.raises(TypeError, match="unhashable"):
         hash(count)
+
+
+def test_what_is_compared_and_hashed(dataclass: Any) -> None:
+    @dataclass(frozen=True)
+    class Recipe:
+        name: str
+        note: str = dataclasses.field(default="", compare=False)
+        job: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+    @dataclass(frozen=True)
+    class Derived(Recipe):
+        pass
+
+    one = Recipe("a", job={"k": "v"})
+    assert one == Recipe("a", "another", {"k": "v"}) != Recipe("a", "another")
+    assert hash(one) == hash(Recipe("a", "another"))
+    assert one != Derived("a", job={"k": "v"})
+    text: Any = "a"
+    assert one != text
+
+
+def test_a_class_without_fields(dataclass: Any) -> None:
+    @dataclass(frozen=True)
+    class Nothing:
+        pass
+
+    @dataclass(frozen=True)
+    class Other:
+        pass
+
+    nothing: Any = Nothing()
+    other: Any = Other()
+    assert nothing == Nothing() != other
+    assert {nothing: 1}[Nothing()] == 1
+
+
+def test_comparisons_of_the_class_itself(dataclass: Any) -> None:
+    @dataclass(frozen=True)
+    class Folded:
+        name: str
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Folded) and self.name.lower() == other.name.lower()
+
+        def __hash__(self) -> int:
+            return hash(self.name.lower())
+
+    @dataclass(eq=False)
+    class Same:
+        name: str
+
+    @dataclass(frozen=True, order=True)
+    class Ordered:
+        name: str
+
+    assert len({Folded("A"), Folded("a")}) == 1
+    assert Same("a") != Same("a")
+    assert len({Same("a"), Same("a")}) == 2
+    assert Ordered("a") <= Ordered("a") < Ordered("b")  # type: ignore[operator]
+
+
+def test_its_own_comparison_alone_is_hashed_by_its_fields(dataclass: Any) -> None:
+    @dataclass(frozen=True)
+    class Equal:  # noqa: PLW1641  that is what is tested
+        name: str
+
+        def __eq__(self, _other: object) -> bool:
+            return True
+
+    assert Equal("a") == Equal("b")
+    assert hash(Equal("a")) == hash(Equal("a")) != hash(Equal("b"))
