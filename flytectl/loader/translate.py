@@ -53,7 +53,7 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     """Return the App in protobuf-JSON, with a version and a bundle address made of the bundle's content alone.
 
     They do not depend on the time. Raise LoadError("environment") with the SDK's own text if it refuses the
-    environment.
+    environment, and LoadError("unsupported") for an app that has nothing to run.
     """
     app = _translated(found, bundle, source_root, scope)
     idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
@@ -62,6 +62,13 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
         container["command"] = _with_resolver(container["command"], found)
         if getattr(found.environment, "_server", None) is not None:
             container.pop("args", None)  # fserve ignores them if there is a server function
+        elif not container.get("args"):
+            raise LoadError(
+                "unsupported",
+                f"{found.environment.name}: the app has neither a server function nor args, so there is nothing to run",
+                hint="decorate its server function (@env.server), or give it args=[...]; "
+                "command=[] runs the program of its image",
+            )
     _keep_useful_paths(container, bundle)
     return idl
 

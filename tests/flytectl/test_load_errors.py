@@ -220,6 +220,8 @@ def test_an_unknown_environment_name(tmp_path):
             "a → b → a",
         ),
         ('env = flyte.app.AppEnvironment(name="a")\nb = flyte.app.AppEnvironment(name="a")', "two environments"),
+        ('env = flyte.app.AppEnvironment(name="a")', "neither a server function nor args"),
+        ('env = flyte.app.AppEnvironment(name="a", args=[])', "neither a server function nor args"),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_by_name(tmp_path, text, words):
