@@ -68,10 +68,14 @@ def key(number: int) -> dict[str, str]:
 
 
 def serve(number: int) -> bool:
-    """One app: it starts, answers that it is ready, and goes to sleep. Whether it is there then."""
+    """One app: it starts, answers that it is ready, and goes to sleep. Whether it is there then.
+
+    A third of them may have three replicas.
+    """
     spec = AppSpec(
         AppKey(**key(number)), ("python", str(ENVIRONMENT / "asleep.py")), {}, python_env=str(ENVIRONMENT),
         egress=False, scaledown_after_s=86400.0, memory_bytes=64 << 20, env=(("V", "value"),),
+        max_replicas=3 if number % 3 == 2 else 1,
     )  # fmt: skip
     client.call("app.serve", {"spec": to_dict(spec)}, bundles={})
     client.call("app.sleep", key(number))
@@ -136,25 +140,32 @@ def woken() -> float:
     return took
 
 
-def daemon() -> int:
-    """The daemon's process."""
-    words = ["systemctl", "show", "--value", "--property=MainPID", "flyted"]
+def process(unit: str = "flyted") -> int:
+    """A unit's main process; by itself the daemon's."""
+    words = ["systemctl", "show", "--value", "--property=MainPID", unit]
     return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def of_a_pass() -> float:
     """The daemon's own time for one pass in which nothing changes and one answer, in milliseconds of a processor."""
-    counted = Path(f"/proc/{daemon()}/schedstat")
+    counted = Path(f"/proc/{process()}/schedstat")
     before = int(counted.read_text().split()[0])
     for _ in range(ROUNDS):
         client.call("app.start", key(0))
     return (int(counted.read_text().split()[0]) - before) / 1e6 / ROUNDS
 
 
-def rss() -> float:
-    """The daemon's memory, in MiB."""
-    status = Path(f"/proc/{daemon()}/status").read_text()
+def rss(pid: int) -> float:
+    """A process's memory, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def worker() -> int:
+    """HAProxy's process that serves: its main process starts it."""
+    main = process("flyted-ingress")
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    return int(children[0]) if children else main
 
 
 def figures() -> dict[str, float]:
@@ -173,7 +184,8 @@ def figures() -> dict[str, float]:
         "a wake": statistics.median(alone),
         "a wake beside three app ls": statistics.median(beside),
         "a deploy": statistics.median(deployed() for _ in range(3)),
-        "RSS, MiB": rss(),
+        "RSS, MiB": rss(process()),
+        "RSS of HAProxy, MiB": rss(worker()),
     }
 
 
@@ -230,6 +242,8 @@ def asleep(promise: Promise) -> None:
     promise(f"restart until it answers, {apps}", many["restart"] / 1e3, 2, "s")
     promise(f"slowest answer after it, {apps}", many["slowest answer after it"], 50, "ms")
     promise(f"the daemon's memory (RSS), {apps}", many["RSS, MiB"], 90, "MiB")
+    more = (many["RSS of HAProxy, MiB"] - few["RSS of HAProxy, MiB"]) * 1024 / (max(found) - min(found))
+    promise("HAProxy's memory for an app", more, 16, "KiB", f"{many['RSS of HAProxy, MiB']:.0f} MiB in all")
     forget()
 
 

@@ -26,6 +26,7 @@ from benchmarks.gpu import gpu
 from benchmarks.images import images
 from benchmarks.llama import llama
 from benchmarks.ports import ports
+from benchmarks.replicas import replicas
 from benchmarks.roots import roots
 from benchmarks.timing import median_ms
 from tests.machine.kit.users import alice, answer, environment, give, may_serve
@@ -225,6 +226,7 @@ def main() -> int:
     roots(promise)
     gateway(promise)
     ports(promise)
+    replicas(promise)
     domains(promise)
     files(promise)
     llama(promise)

@@ -65,7 +65,7 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
         elif not container.get("args"):
             raise LoadError(
                 "unsupported",
-                f"{found.environment.name}: the app has neither a server function nor args, so there is nothing to run",
+                f"{found.environment.name}: the app has neither a server function nor args: there is nothing to run",
                 hint="decorate its server function (@env.server), or give it args=[...]; "
                 "command=[] runs the program of its image",
             )
