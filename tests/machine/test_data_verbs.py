@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,18 @@ def served(app: str = APP, disk: str = "") -> str:
     """The URL of an app that does what it is sent."""
     more = f', disk="{disk}"' if disk else ""
     return serve(give(f"verbs/{app.replace('-', '_')}.py", SOURCE.format(app=app, disk=more)))
+
+
+def listed() -> dict[str, Any]:
+    """The app's row in the list, once its size is complete: on a busy machine a size may take too long."""
+    rows: list[dict[str, Any]] = []
+
+    def is_complete() -> bool:
+        rows[:] = [each for each in answer("data", "ls")["folders"] if each["name"] == APP]
+        return len(rows) == 1 and rows[0]["complete"]
+
+    until(is_complete)
+    return rows[0]
 
 
 def words(*more: str) -> list[str]:
@@ -122,7 +135,7 @@ def test_streams_and_what_is_kept_of_deleted_apps() -> None:
     assert "is not stopped" in refused(*words("rm", "--yes", APP), status=5)
     assert "is not stopped" in refused(*words("import", "--yes", APP, archive()), status=5)
     alice("flytectl", "app", "delete", "--yes", APP)
-    (row,) = [each for each in answer("data", "ls")["folders"] if each["name"] == APP]
+    row = listed()
     assert (row["known"], row["owner"], row["files"], row["folder"]) == (False, "alice", 1, str(state()))
     assert row["deleted_at"]
     assert f"{APP} (deleted)" in alice(*words("ls")).stdout
