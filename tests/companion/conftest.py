@@ -15,6 +15,9 @@ import pytest
 pytest.importorskip("flyte")
 
 ROOT = Path(__file__).parents[2]
+KEPT = os.environ.get("PYTHONPYCACHEPREFIX")
+BYTECODE = {"PYTHONPYCACHEPREFIX": KEPT} if KEPT else {"PYTHONDONTWRITEBYTECODE": "1"}
+"""What is compiled is kept where the tests' own is, and never beside the sources."""
 CLI = "import sys; sys.argv[0] = 'flyte'; from flyte.cli.main import main; main()"
 
 ONE = """
@@ -71,7 +74,7 @@ class Bench:
         here = [str(self._metadata), str(ROOT)] if companion else []
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", "DO_NOT_TRACK": "1",
-            "PYTHONPATH": os.pathsep.join(here), "PYTHONDONTWRITEBYTECODE": "1", "TERM": "dumb", "COLUMNS": "200",
+            "PYTHONPATH": os.pathsep.join(here), "TERM": "dumb", "COLUMNS": "200", **BYTECODE,
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, *words], cwd=self.folder, env=environment, check=False, timeout=120,

@@ -70,7 +70,8 @@ def laptop() -> Iterator[Laptop]:
     clear("API_KEY", apps=(APP,))
     shutil.rmtree(FOLDER, ignore_errors=True)
     sh("install", "-d", "-o", "mallory", "-g", "mallory", str(FOLDER))
-    install(environment_for(VENV.name), "flyte==2.12.1", "fastapi", "uvicorn", *map(str, SHARE.glob("flyted-*.whl")))
+    packages = ("flyte==2.12.1", "fastapi", "uvicorn", *map(str, SHARE.glob("flyted-*.whl")))
+    install(environment_for(VENV.name), *packages, owner="mallory")
     shutil.copy(EXAMPLES / "basic_auth.py", FOLDER)
     try:
         with connected(API, f"{APP}.{DOMAIN}"):

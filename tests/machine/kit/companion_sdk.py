@@ -26,16 +26,17 @@ CACHE = Path(__file__).parents[3] / "build/uv"
 
 
 def environment_for(name: str) -> Path:
-    """A new, empty environment that everybody may use."""
+    """A new, empty environment."""
     place = Path("/opt/flyte") / name
     subprocess.run([UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place], check=True)
     return place
 
 
-def install(place: Path, *packages: str) -> None:
-    """Install packages into an environment."""
+def install(place: Path, *packages: str, owner: str = "alice") -> None:
+    """Install packages into an environment, which is its owner's then: Python keeps there what it has compiled."""
     how = ("--quiet", "--system-certs", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place)
     subprocess.run([UV, "pip", "install", *how, *packages], check=True, env=os.environ)
+    subprocess.run(["chown", "-R", f"{owner}:", place], check=True)
 
 
 @dataclass(frozen=True)
