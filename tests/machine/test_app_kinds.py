@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.kit import environments
 from tests.machine.kit.users import alice, curl, environment, forget_apps, forget_secrets, give, serve, until
 
 IMAGE = "flyte.Image.from_debian_base(python_version=(3, 13)).with_pip_packages"
@@ -52,8 +53,7 @@ def test_modules_with_templates_and_data() -> None:
         f"env = FastAPIAppEnvironment(name='kind-modules', app=app, requires_auth=False, include=['pages', 'data'],\n"
         f"    image={IMAGE}('fastapi', 'uvicorn', 'jinja2'))\n",
     )
-    alice("python3", "-m", "venv", "kind-env")
-    alice("kind-env/bin/pip", "install", "--quiet", "--disable-pip-version-check", "flyte", "fastapi", "jinja2")
+    environments.install(environments.environment_for("/home/alice/kind-env"), "flyte", "fastapi", "jinja2")
     said = alice("flytectl", "serve", "--python", "kind-env", "--root-dir", "kind", file).stdout
     assert curl(said.split()[-1]) == (200, "<h1>Shop</h1><p>one</p><p>two</p>")
 

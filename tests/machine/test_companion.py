@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.companion_sdk import SHARE, Desk, clear, environment_for, files, install
+from tests.machine.kit.companion_sdk import SHARE, Desk, clear, files
+from tests.machine.kit.environments import environment_for, install
 from tests.machine.kit.users import EXAMPLES, becoming, curl, environment
 
 ROOT = Path(__file__).parents[2]

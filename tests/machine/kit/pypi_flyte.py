@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.machine.kit.companion_sdk import ABORTED
+from tests.machine.kit.environments import environment_for, install
 from tests.machine.kit.users import Done, alice, environment, give, join_group
 from tests.share import once_per_machine
 
@@ -23,9 +24,7 @@ def prepare() -> None:
     join_group()
     if not PYTHON.with_name("flyte").exists():  # an installation that was broken off has none
         with once_per_machine():
-            alice("python3", "-m", "venv", str(PYTHON.parents[1]))
-            packages = (f"flyte=={SDK}", "fastapi", "uvicorn")
-            alice(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+            install(environment_for(PYTHON.parents[1]), f"flyte=={SDK}", "fastapi", "uvicorn")
     give("stock/config.yaml", alice("flytectl", "config", "init", "-").stdout)
 
 

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.build.harness import wheel
-from tests.machine.kit import internet
+from tests.machine.kit import environments, internet
 from tests.machine.kit.units import must
-from tests.machine.kit.users import alice
 from tests.share import once_per_machine
 
 SDK = "2.12.1"
@@ -68,8 +67,7 @@ def install() -> None:
     if not (PLUGINS / "bin/sglang-fserve").exists():
         with once_per_machine():
             plugins = [f"flyteplugins-{name}=={SDK}" for name in ("vllm", "sglang", "llamacpp")]
-            alice("sudo", "python3", "-m", "venv", str(PLUGINS))
-            alice("sudo", str(PLUGINS / "bin/pip"), "install", "-q", *plugins)
+            environments.install(environments.environment_for(PLUGINS), *plugins)
     if missing := [name for name in ("gpg", "git") if not shutil.which(name)]:
         with once_per_machine():
             must("apt-get", "update", "-qq")
