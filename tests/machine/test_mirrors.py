@@ -28,6 +28,7 @@ from tests.registry.server import LAYER
 
 PYTHON = tuple(map(int, system_python().split(".")))
 BASE = "ghcr.io/flyteorg/flyte"
+SDK = "/usr/lib/flyted/sdk"
 APP = """
 import subprocess, sys
 from pathlib import Path
@@ -101,6 +102,14 @@ def image(python: tuple[int, ...]) -> str:
     return f"flyte.Image.from_debian_base(python_version={python!r})"
 
 
+def named(image: str) -> str:
+    """The name by which the SDK calls the base of an image."""
+    path = f"{SDK}/cp{PYTHON[0]}{PYTHON[1]}:{SDK}"
+    return alice(
+        "env", f"PYTHONPATH={path}", "python3", "-c", f"import flyte; print({image}.base_image)"
+    ).stdout.strip()
+
+
 def got(name: str) -> dict[str, object]:
     status, body = curl(f"https://mirrored-{name}.apps.localhost/")
     assert status == 200, body + sh("journalctl", "-n30", "-o", "cat", "-u", f"flyted-app-mirrored-{name}-r*.service")
@@ -125,13 +134,9 @@ def test_flytes_own_base_of_a_mirror(hub: Hub, layers: list[tuple[bytes, str]]) 
             "jq": "42", "python": "/opt/venv", "version": list(PYTHON), "marks": ["/opt/venv/from-the-registry"],
         }  # fmt: skip
         assert digests("digest") == {f"{BASE}@{digest}": digest}
-        asked = served("tag", image(PYTHON[:2]))
-        tag = re.search(rf"{BASE}:(py{PYTHON[0]}\.{PYTHON[1]}-v[0-9.]+\w*)", asked.stdout + asked.stderr)
-        assert tag is not None, asked.stdout + asked.stderr
+        tag = re.fullmatch(rf"{BASE}:(py{PYTHON[0]}\.{PYTHON[1]}-v[0-9.]+\w*)", named(image(PYTHON[:2])))
+        assert tag is not None
         push(hub, tag[1], layers)
-        by(
-            "alice", "flytectl", "app", "delete", "--yes", "--data", "mirrored-tag"
-        )  # there if a Debian with this Python was had
         done = served("tag", image(PYTHON[:2]))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "in its place" not in done.stdout + done.stderr
