@@ -5,14 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.machine.kit.users import until
 
 PLACES = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var")
+LARGEST = 64 << 20
+MAPPED = ("/run/", "/var/log/")
+"""Where files are written through mappings, of which their ctime need not tell."""
+SETTLED_S = 60
+"""So old is the last change of a file that another change will show: the kernel writes mappings back in half of it."""
 SKIPPED = ("credentials",)  # /run/credentials: memory that only the unit and root see, which is the point
 _BUS = Path("/dev/shm/dbus.log")
 
@@ -28,15 +35,20 @@ class Search:
     """For some values, in any form."""
 
     def __init__(self, *values: str) -> None:
-        self._needles = [needle for value in values for needle in forms(value)]
+        needles = {needle for value in values for needle in forms(value)}
+        self._needles = [each for each in needles if not any(other in each for other in needles - {each})]
+        self._clean: dict[tuple[int, int], tuple[int, int]] = {}  # inode → ctime and size, when it held none
 
     def holds(self, data: bytes) -> bool:
         """Whether one of them is in it."""
         return any(needle in data for needle in self._needles)
 
     def found(self) -> list[str]:
-        """Where they are: files, command lines, the journal, unit properties, systemd's own copies."""
-        places = [str(path) for path in _files() if self._in_file(path)]
+        """Where they are: files, command lines, the journal, unit properties, systemd's own copies.
+
+        A file that held none and has not changed since is not read again, nor is one that has another name, too.
+        """
+        places = [path for path, status in _files() if self._in_file(path, status)]
         places += self.in_command_lines()
         for name, command in {
             "journal": ["journalctl", "--boot", "--output=json", "--all", "--no-pager"],
@@ -60,10 +72,15 @@ class Search:
                     places.append(f"{process}/cmdline")
         return places
 
-    def _in_file(self, path: Path) -> bool:
-        with contextlib.suppress(OSError):
-            if path.is_file() and not path.is_symlink() and path.stat().st_size < 64 << 20:
-                return self.holds(path.read_bytes())
+    def _in_file(self, path: str, status: os.stat_result) -> bool:
+        inode, state = (status.st_dev, status.st_ino), (status.st_ctime_ns, status.st_size)
+        if self._clean.get(inode) == state:
+            return False
+        with contextlib.suppress(OSError), Path(path).open("rb") as file:
+            if self.holds(file.read()):
+                return True
+            if time.time() - status.st_ctime > SETTLED_S and not path.startswith(MAPPED):
+                self._clean[inode] = state
         return False
 
     @contextlib.contextmanager
@@ -106,11 +123,16 @@ class Search:
         assert not self.holds(said)
 
 
-def _files() -> Iterator[Path]:
+def _files() -> Iterator[tuple[str, os.stat_result]]:
     """Every regular file that could hold it."""
     for place in PLACES:
         for folder, folders, names in os.walk(place, followlinks=False):
             folders[:] = [
                 f for f in folders if f not in SKIPPED and (folder == "/run" or not Path(folder, f).is_mount())
             ]
-            yield from (Path(folder, name) for name in names)
+            for name in names:
+                path = f"{folder}/{name}"
+                with contextlib.suppress(OSError):
+                    status = os.lstat(path)
+                    if stat.S_ISREG(status.st_mode) and status.st_size < LARGEST:
+                        yield path, status
