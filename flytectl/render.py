@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flyted.contract.answers.secrets import SecretStatus
 
 _ALLOWED = frozenset("\u00a0\u200d\u202f\u3000")  # spaces and the joiner inside emoji, which str.isprintable() rejects
-_STATE_COLOUR = {"running": "32", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
+_STATE_COLOUR = {"running": "32", "frozen": "36", "sleeping": "36", "failed": "31", "stopped": "2", "unknown": "33"}
 _MARK = {True: ("ok", "32"), False: ("FAIL", "31"), None: ("warn", "33")}
 
 
@@ -228,6 +228,8 @@ def _gpu(gpu: GpuUse) -> str:
 def _sleeps(app: AppStatus) -> str:
     if app.min_replicas:
         return "never"
+    if app.idle == "freeze":
+        return f"after {app.scaledown_after_s:g} s without a request, frozen; later stopped"
     how = f", by vLLM's sleep level {app.engine_sleep}" if app.engine_sleep else ""
     return f"after {app.scaledown_after_s:g} s without a request{how}"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def running(app: AppStatus) -> int:
     """Return how many replicas of an app run."""
-    return sum(each.state is AppState.RUNNING for each in app.replicas)
+    return sum(each.state in (AppState.RUNNING, AppState.FROZEN) for each in app.replicas)
 
 
 def scaling(app: AppStatus) -> str:

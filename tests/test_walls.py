@@ -233,7 +233,8 @@ FLOORS = (
 )  # fmt: skip
 """From above to below, by module; a module is on the floor that names it, else on the first whose pattern fits."""
 CHANGES = {
-    "run_transient", "start_pair", "start_socket", "allow_devices", "start", "begin", "restart", "stop", "kill",
+    "run_transient", "start_pair", "start_socket", "allow_devices", "start", "start_beside", "begin",
+    "restart", "stop", "kill",
 }  # fmt: skip
 """What of ``effects.Units`` changes a unit."""
 UNITS = {"units", "_units"}

@@ -98,6 +98,7 @@ WALLS = {
         {"pystemd": ("avahi",)},
         "has Avahi announce apps, as a user without rights",
     ),
+    "flyted.freeze": Wall((), {}, "runs as root without capabilities: stdlib only"),
     "flyted.registry": Wall(
         (), {}, "runs inside the pull of an image as a user without rights, and talks to strangers: stdlib only"
     ),

@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     "--idle",
     metavar="STEP",
     shell_complete=lambda _ctx, _param, typed: [
-        word for word in ("stop", "sleep", "sleep:2") if word.startswith(typed)
+        word for word in ("freeze", "stop", "sleep", "sleep:2") if word.startswith(typed)
     ],
-    help="What an idle app does: stop (default), or, for vLLM, sleep or sleep:2, which free its GPU memory.",
+    help="What an idle app does: stop, freeze, or, for vLLM, sleep or sleep:2, which free its GPU memory.",
 )
 @click.option(
     "--ready-path",
@@ -115,7 +115,8 @@ def serve(
 
     path = existing(Path(file), "flytectl serve {} [ENV]")
     env_folder = _environment_folder(python_env)
-    given, level, start_s = _gpus(gpu_flag, cpu=cpu), _sleep_level(idle), _seconds(start_timeout)
+    given, start_s = _gpus(gpu_flag, cpu=cpu), _seconds(start_timeout)
+    level, step = _idle(idle)
     requests_per_s = _requests_per_s(rate)
     given_volumes = tuple(map(of_flag, volumes))
     require_same_version()
@@ -138,7 +139,7 @@ def serve(
             )
             for app in loaded.apps
         ]  # fmt: skip
-        specs = [replace(spec, volumes=given_volumes) for spec in specs]
+        specs = [replace(spec, volumes=given_volumes, idle=step) for spec in specs]
         specs = [_looked_through(*pair) for pair in zip(loaded.apps, specs, strict=True)]
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))
@@ -161,15 +162,16 @@ def _gpus(flag: str | None, *, cpu: bool) -> Ask | None:
     return gpu.of_flag(flag) if flag is not None else None
 
 
-def _sleep_level(idle: str | None) -> int:
-    """Read ``--idle``, for the apps whose engine can sleep (for all, if none can: the daemon refuses them).
+def _idle(step: str | None) -> tuple[int, str]:
+    """Read ``--idle``: return vLLM's sleep level, 0 for none, and what apps do whose engine does not sleep.
 
-    Return vLLM's sleep level, 0 for none. Raise UsageError for another word.
+    A level is for the apps whose engine can sleep (for all, if none can: the daemon refuses them). Raise UsageError
+    for another word.
     """
-    levels = {None: 0, "stop": 0, "sleep": 1, "sleep:1": 1, "sleep:2": 2}
-    if idle not in levels:
-        raise click.UsageError(f"--idle {idle}: give stop, sleep or sleep:2")
-    return levels[idle]
+    levels = {"sleep": 1, "sleep:1": 1, "sleep:2": 2}
+    if step not in (None, "freeze", "stop", *levels):
+        raise click.UsageError(f"--idle {step}: give freeze, stop, sleep or sleep:2")
+    return (levels[step], "") if step in levels else (0, step or "")
 
 
 def _looked_through(app: LoadedApp, spec: AppSpec) -> AppSpec:

@@ -37,6 +37,7 @@ MAX_OPEN_PATHS = 64
 MAX_CALLS = 64
 MAX_UNMET = 32
 MAX_START_S = 7200
+IDLE = ("freeze", "stop")
 
 RESERVED_PORTS = frozenset({8012, 8022, 8112, 9090, 9091})
 """Ports that Flyte keeps for itself (flyte/app/_types.py: INVALID_APP_PORTS)."""
@@ -125,7 +126,8 @@ class AppSpec:
     custom_domain: str = ""  # a host name at which it is served too, if certificates are ordered from an authority
     open_paths: tuple[str, ...] = ()  # paths to open beyond those that its own key guards (plan/engines); "/": all
     calls: tuple[str, ...] = ()  # names of the apps, of its project and domain, that it may call
-    engine_sleep: int = 0  # sleep level of its engine when idle; 0: the app is stopped (plan/engines/check.py)
+    engine_sleep: int = 0  # sleep level of its engine when idle; 0: see ``idle`` (plan/engines/check.py)
+    idle: str = ""  # what it does when idle, without engine_sleep: one of IDLE; "": the setting of flyted.toml
     models: tuple[tuple[str, str], ...] = ()  # (name, folder of this machine); only flyted sets it
     volumes: tuple[VolumeUse, ...] = ()  # folders of the operator that it sees
     type: str = ""
@@ -162,6 +164,7 @@ class AppSpec:
         self._check_calls()
         self._check_start()
         self._check_rate()
+        self._check_idle()
         volumes.check(self.volumes, str(self.key))
         for text in (
             self.python_env,
@@ -220,6 +223,13 @@ class AppSpec:
             raise InvalidInput(
                 f"app '{self.key}': a limit of requests must be {MIN_RATE} to {MAX_RATE} a second",
                 hint="use a rate such as 50/s or 30/m",
+            )
+
+    def _check_idle(self) -> None:
+        if self.idle and (self.idle not in IDLE or self.engine_sleep):
+            raise InvalidInput(
+                f"app '{self.key}': {printable(self.idle)} is not what an idle app can do",
+                hint="give --idle freeze, stop, sleep or sleep:2",
             )
 
     def _check_open_paths(self) -> None:

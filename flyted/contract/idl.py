@@ -70,7 +70,7 @@ def spec_of(
     the SHA-256 of the code bundle. ``gpus`` (``gpu.NONE``: no GPU), ``project`` and ``domain`` override the IDL's.
     ``secret_in_argv``: allow a secret among a program's arguments. ``open_paths``: of an app that checks a key itself,
     paths to open beyond those that the key guards. ``engine_sleep``: the level at which an idle engine sleeps; 0: it
-    is stopped. ``ready_path``, ``start_timeout_s``, ``requests_per_s``, ``sticky``: as in :class:`AppSpec`.
+    does not. ``ready_path``, ``start_timeout_s``, ``requests_per_s``, ``sticky``: as in :class:`AppSpec`.
     ``calls``: names of apps that it may call, besides those in its parameters.
 
     Raise :class:`InvalidInput` for values that are wrong anywhere, and :class:`Unsupported` for values that are right

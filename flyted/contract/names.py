@@ -161,6 +161,21 @@ INTERNAL_DOMAIN = "apps.internal"
 """The base domain of the names by which apps call apps of their project and domain."""
 
 
+_FREEZER = re.compile(r"flyted-freeze@(?P<server>.+)\.service")
+
+
+def freezer_of(replica: Replica) -> str:
+    """Return the unit that keeps a replica frozen (units/flyted-freeze@.service)."""
+    return f"flyted-freeze@{replica.server}.service"
+
+
+@lru_cache(maxsize=8192)
+def frozen_by(unit: str) -> Replica | None:
+    """Return the replica that a unit keeps frozen; ``None`` for another kind of unit."""
+    found = _FREEZER.fullmatch(unit)
+    return replica_of(f"flyted-app-{found['server']}.service") if found is not None else None
+
+
 def network_of(replica: Replica) -> str:
     """Return the unit that holds the network namespace of a replica (units/flyted-net@.service)."""
     return f"flyted-net@{replica.server}.service"

@@ -17,6 +17,7 @@ class AppState(enum.StrEnum):
     DEPLOYING = "deploying"  # the first revision is being built or started
     STARTING = "starting"
     RUNNING = "running"
+    FROZEN = "frozen"  # its processes stand still, in memory; the next request thaws it
     SLEEPING = "sleeping"  # scaled to zero; the next request wakes it
     STOPPING = "stopping"
     STOPPED = "stopped"  # by `flytectl app stop`: no request wakes it

@@ -114,7 +114,7 @@ async def version(_call: Call) -> Versions:
 async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault: Vault, store: Store) -> None:
     """Build all parts, make the machine what the store says, send ``READY=1``, and serve until SIGTERM."""
     longest_s = max(settings.start_timeout_s, MAX_START_S) + settings.gpu_wait_s + STOP_S
-    units = Units(longest_s, KILL_S, kept=("flyted-app-*", INGRESS_UNIT))
+    units = Units(longest_s, KILL_S, kept=("flyted-app-*", "flyted-freeze@*", INGRESS_UNIT))
     units.open()
     table = TokenTable(store.database)
     clock = Clock()
@@ -136,6 +136,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
         settings.base_domain, listen, nameservers(), settings.start_timeout_s, settings.gpu_wait_s,
         Platform(architecture(), kernel(), is_free(DATA)), hosts=hosts(),
         sites=site_table.all, preferred=settings.url_domain, challenges=acme.challenges,
+        freeze=settings.freeze_rules,
     )  # fmt: skip
     refused: dict[str, str] = {}
     machine = Effects(units, ingress, journal, Gpu(), clock)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flyted.plan.facts import Platform
+from flyted.plan.freeze import FreezeRules
 from flyted.plan.ingress.sites import Site, shown
 from flyted.plan.ingress.state import Listen
 from flyted.plan.layout import Layout
@@ -29,6 +30,7 @@ class Config:
     platform: Platform = field(default_factory=Platform)
     layout: Layout = field(default_factory=Layout)
     hosts: str = ""
+    freeze: FreezeRules = field(default_factory=FreezeRules)
     sites: Callable[[], tuple[Site, ...]] = tuple
     preferred: str = ""
     challenges: Callable[[], Mapping[str, str]] = dict

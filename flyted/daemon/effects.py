@@ -59,6 +59,9 @@ class Units(Protocol):
     async def start(self, name: str) -> str:
         """Start a unit, wait until it is up, and return the job's result."""
 
+    async def start_beside(self, name: str) -> str:
+        """Start a unit, but cancel no job for one that it depends on: the result is then "canceled"."""
+
     def begin(self, name: str) -> None:
         """Queue a start job for a unit, without waiting for it."""
 

@@ -43,6 +43,7 @@ from flyted.plan.actions import (
     EngineSleep,
     Evict,
     FailPair,
+    Freeze,
     IngressAction,
     KillUnit,
     ListenIngress,
@@ -61,6 +62,7 @@ from flyted.plan.actions import (
     StartPair,
     StartService,
     StopPair,
+    Thaw,
     UnitAction,
     UpkeepAction,
 )
@@ -125,7 +127,7 @@ class Execute:
                 await self._renew(replica)
             case StartService(replica):
                 await self._start_or_fail(replica)
-            case Sleep() | EngineSleep() | Evict():
+            case Sleep() | Freeze() | Thaw() | EngineSleep() | Evict():
                 await self.idle.do(action)
             case StopPair(replica) | FailPair(replica):
                 await self.clear(replica)

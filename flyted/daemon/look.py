@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import IngressDown
-from flyted.contract.names import Replica, replica_of
+from flyted.contract.names import Replica, frozen_by, replica_of
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Effects
 from flyted.host import memory
@@ -77,6 +77,7 @@ class Look:
             free_bytes=self.free_bytes() if scaled else None,
             start_s=self.config.start_timeout_s,
             gpu_wait_s=self.config.gpu_wait_s,
+            freeze=self.config.freeze,
         )
 
     def _keeping(self, services: Iterable[UnitFact]) -> frozenset[str]:
@@ -161,7 +162,7 @@ class Look:
         if unit in ("", INGRESS_UNIT):
             self.machine.ingress.forget()
             return True
-        return replica_of(unit) is not None
+        return replica_of(unit) is not None or frozen_by(unit) is not None
 
 
 def _is_service(unit: UnitFact) -> bool:

@@ -14,6 +14,7 @@ from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.names import BASE_DOMAIN, base_domain, printable
 from flyted.contract.quantity import memory_bytes
 from flyted.contract.texts import plain_text
+from flyted.plan.freeze import POLICIES, FreezeRules
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
 from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, ClientRules
@@ -44,6 +45,13 @@ class Settings:
     connections: int = CONNECTIONS
     body_bytes: int = 0
     url_domain: str = ""
+    freeze: str = "never"
+    stop_after_s: int = 3600
+
+    @property
+    def freeze_rules(self) -> FreezeRules:
+        """Which idle apps are frozen, and for how long."""
+        return FreezeRules(self.freeze, self.stop_after_s)
 
     @property
     def clients(self) -> ClientRules:
@@ -121,6 +129,18 @@ def _seconds(value: Any) -> int:
     return value
 
 
+def _freeze(value: Any) -> str:
+    if value not in POLICIES:
+        raise InvalidInput('must be "auto", "always" or "never"')
+    return str(value)
+
+
+def _stop_after(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 30 * 86400:
+        raise InvalidInput("must be a whole number of seconds, 1 to 2592000 (30 days)")
+    return value
+
+
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise InvalidInput("must be a table of names and strings")
@@ -187,6 +207,8 @@ SETTINGS = (
     Setting("limits", "body_bytes", "body_bytes", _bytes, "The longest body of a request."),
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take to become ready."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
+    Setting("apps", "freeze", "freeze", _freeze, "Which idle apps are frozen before they are stopped."),
+    Setting("apps", "stop_after", "stop_after_s", _stop_after, "Seconds for which an idle app stays frozen."),
     Setting("images", "layer_size", "layer_size", _size, "Disk space that one step of an image's build may use."),
     Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of its mirror."),
     Setting("images", "registry_secret", "registry_secret", _secret, "Secret with the logins of registries."),

@@ -135,6 +135,15 @@ class Units(UnitProperties):
         """Start a unit, wait for the job (of a ``Type=notify`` service: until it is ready), and return its result."""
         return await self._job("StartUnit", text(name), text("replace"))
 
+    async def start_beside(self, name: str) -> str:
+        """Start a unit as :meth:`start` does, but cancel no other job for it: the result is then "canceled"."""
+        try:
+            return await self._job("StartUnit", text(name), text("fail"))
+        except Refused as error:
+            if error.errno != errno.EDEADLK:  # "Transaction is destructive" (systemd's bus-error.c)
+                raise
+            return "canceled"
+
     def begin(self, name: str) -> None:
         """Queue a start job for a unit, without waiting for it.
 

@@ -45,6 +45,24 @@ class Sleep:
 
 
 @dataclass(frozen=True)
+class Freeze:
+    """Freeze the processes of an idle app until its next request. If they do not freeze, stop the app.
+
+    ``seen``: the app's counters when it was found idle: if a request has come since, it is thawed at once.
+    """
+
+    replica: Replica
+    seen: Traffic
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """Thaw an app that is frozen although the ingress has requests in flight to it."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
 class EngineSleep:
     """Put a service's engine to sleep without ending it; the next request wakes it. If it does not sleep, stop it."""
 
@@ -172,7 +190,9 @@ class ApplyCertificates:
     """Give the ingress the certificates that there are for the apps that there are now."""
 
 
-PairAction = StartPair | RenewPair | StartService | Sleep | EngineSleep | Evict | StopPair | FailPair
+IdleAction = Sleep | Freeze | Thaw | EngineSleep | Evict
+"""The actions on apps that no request needs now."""
+PairAction = StartPair | RenewPair | StartService | IdleAction | StopPair | FailPair
 """The actions that take time: one at a time on a pair."""
 STARTS = (StartPair, RenewPair, StartService)
 """The actions that bring a pair up: where one of them fails, so has the pair."""

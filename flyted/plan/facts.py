@@ -12,6 +12,7 @@ from typing import Any
 from flyted.contract.app import AppSpec
 from flyted.contract.names import AppKey, Replica
 from flyted.plan.engines.shape import Shape, open_paths, shape_of
+from flyted.plan.freeze import FreezeRules
 from flyted.plan.gpus.facts import GpuFacts
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.sites import Site
@@ -253,6 +254,7 @@ class Facts:
     upkeep: UpkeepFacts = field(default_factory=UpkeepFacts)
     start_s: float = 300.0  # seconds that a start may take
     gpu_wait_s: float = 120.0  # seconds that it may wait for its GPUs before that
+    freeze: FreezeRules = field(default_factory=FreezeRules)
 
     @cached_property
     def index(self) -> UnitIndex:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
 from flyted.contract.app import AppSpec
 from flyted.contract.names import Replica
 from flyted.launch.words import KEEPS
-from flyted.plan.actions import RenewPair, StartPair, StartService
+from flyted.plan.actions import Freeze, RenewPair, StartPair, StartService, Thaw
 from flyted.plan.draft import Draft
 from flyted.plan.engines.sleep import asleep, idle_step
 from flyted.plan.facts import Facts
+from flyted.plan.freeze import frozen
 from flyted.plan.idle import Busy, Clock, Idle, decide, look, start
 from flyted.plan.ingress.state import Server
 from flyted.plan.unit_index import UnitFact
@@ -87,13 +89,21 @@ def _plan_idle(
     if runs or asleep(service):
         draft.clocks[replica.server] = clock  # for apps that wait for its GPU; no look: its unit reports when it wakes
         return
-    match decide(clock, spec.scaledown_after_s, now):
+    is_frozen = frozen(replica, facts.units)
+    if is_frozen is None:  # it is about to be, or is being thawed or stopped: the end of that asks for a pass
+        draft.clocks[replica.server] = clock
+        return
+    if is_frozen and traffic.busy:
+        draft.actions.append(Thaw(replica))
+        return
+    match decide(clock, facts.freeze.frozen_s(spec) if is_frozen else spec.scaledown_after_s, now):
         case Idle():
-            draft.actions.append(idle_step(spec, replica, traffic))
+            freezes = not is_frozen and facts.freeze.may_freeze(spec)
+            draft.actions.append(Freeze(replica, traffic) if freezes else idle_step(spec, replica, traffic))
             draft.resting.add(replica)
         case Busy(next_look):
             draft.clocks[replica.server] = clock
-            draft.wake_times.append(next_look)
+            draft.wake_times += [next_look] if math.isfinite(next_look) else []
 
 
 def _pauses(replica: Replica, facts: Facts, now: float, draft: Draft) -> bool:
@@ -122,7 +132,7 @@ def says_it_keeps(status: str) -> bool:
 
 
 def keeps(replica: Replica, facts: Facts, draft: Draft) -> bool:
-    """Report whether the ingress may keep connections to a replica: it runs, and nothing that may end it is begun.
+    """Report whether the ingress may keep connections to a replica: it runs, is not frozen, and nothing ends it.
 
     Call it when the replica's service is planned.
     """
@@ -132,6 +142,7 @@ def keeps(replica: Replica, facts: Facts, draft: Draft) -> bool:
         and replica not in facts.busy
         and replica not in draft.resting
         and not rests(service)
+        and frozen(replica, facts.units) is False
     )
 
 

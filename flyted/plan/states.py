@@ -9,6 +9,7 @@ from flyted.contract.status import AppState
 from flyted.launch.words import KEPT, WAITING
 from flyted.plan.engines.sleep import asleep
 from flyted.plan.facts import Facts, StoredApp
+from flyted.plan.freeze import frozen
 from flyted.plan.reasons import clean
 from flyted.plan.scaling import least_of
 
@@ -52,7 +53,7 @@ def _limited(app: StoredApp, facts: Facts) -> str:
     return f"its load needs {scale.needed} replicas, and it has {has}: {scale.limited}"
 
 
-_RANK = (AppState.RUNNING, AppState.STARTING, AppState.SLEEPING, AppState.STOPPING)
+_RANK = (AppState.RUNNING, AppState.STARTING, AppState.FROZEN, AppState.SLEEPING, AppState.STOPPING)
 """What an app's replicas say of the app: the first of these states that one of them has, else its first one's."""
 
 
@@ -85,6 +86,8 @@ def _replica_state(replica: Replica, facts: Facts) -> tuple[AppState, str]:
         return AppState.STOPPING, "finishing its last requests"
     if asleep(service):
         return AppState.SLEEPING, service.status
+    if service.active == "active" and frozen(replica, facts.units):
+        return AppState.FROZEN, ""
     state = STATE_OF.get(service.active, AppState.UNKNOWN)
     if state is AppState.STARTING and service.name in facts.gpu.waits:
         return state, f"waiting for a GPU: {facts.gpu.waits[service.name]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flyted.contract.names import replica_of
+from flyted.contract.names import frozen_by, replica_of
 
 AT_REST = ("inactive", "failed")
 """The states (ActiveState) of a unit that has ended, or never ran."""
@@ -81,7 +81,7 @@ class UnitIndex(Mapping[str, UnitFact]):
         for stem in {name.rpartition(".")[0] for name in touched}:
             self._sort_out(f"{stem}.socket", f"{stem}.service")
         for name in touched:
-            if (replica := replica_of(name)) is not None:
+            if (replica := replica_of(name) or frozen_by(name)) is not None:
                 self._file(name, replica.app_id)
             if not name.endswith((".socket", ".service")):  # a unit of another kind is in no pair
                 self._keep_other(name)

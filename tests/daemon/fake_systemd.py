@@ -49,7 +49,7 @@ class Systemd:
         self._heard: Callable[[str], None] = lambda _unit: None
         self._due: list[str] = []
         """Units whose change is not told yet."""
-        self._kept = KeptUnits(("flyted-app-*", INGRESS_UNIT), self.list, self._tell_all)
+        self._kept = KeptUnits(("flyted-app-*", "flyted-freeze@*", INGRESS_UNIT), self.list, self._tell_all)
         self.look = self._kept.look
         self.set(INGRESS_UNIT, "active")
 
@@ -178,6 +178,10 @@ class Systemd:
             return "canceled"
         self.set(name, "active" if self.starts == "done" else "failed")
         return self.starts
+
+    async def start_beside(self, name: str) -> str:
+        """As host.units."""
+        return await self.start(name)
 
     async def stop(self, name: str) -> str:
         """As host.units."""

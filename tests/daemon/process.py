@@ -89,7 +89,7 @@ class Process:
         return self.units.world
 
     def _units(self, *_limits: float, kept: tuple[str, ...]) -> Units:
-        assert kept == ("flyted-app-*", INGRESS_UNIT)
+        assert kept == ("flyted-app-*", "flyted-freeze@*", INGRESS_UNIT)
         self.units = Units(self.folder)
         self.world.images = self.state / "images"
         self.patch.setattr(main_module, "journal", Journal(self.world))

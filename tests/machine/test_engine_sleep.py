@@ -183,7 +183,7 @@ def test_it_is_refused_where_it_cannot_be() -> None:
         said = refused("flytectl", "serve", "--idle", "sleep", "--open-path", path, write("sleepy-not"), status=2)
         assert "cannot be combined with --idle sleep" in said
     done = by("alice", "flytectl", "serve", "--idle", "sleep:3", write("sleepy-not"))
-    assert (done.returncode, "give stop, sleep or sleep:2" in done.stderr) == (2, True)
+    assert (done.returncode, "give freeze, stop, sleep or sleep:2" in done.stderr) == (2, True)
 
 
 def test_what_does_not_sleep_is_stopped_and_what_does_not_wake_is_started_anew() -> None:

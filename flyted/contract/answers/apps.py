@@ -147,7 +147,8 @@ class AppStatus(Answer):
     start_timeout_s: float  # the longest that a start may take; 0: the setting of flyted.toml
     requires_auth: bool
     open_paths: tuple[str, ...] | None  # paths that the ingress lets through; None: all
-    engine_sleep: int  # level of vLLM's sleep when it is idle; 0: it is stopped
+    engine_sleep: int  # level of vLLM's sleep when it is idle; 0: its engine does not sleep
+    idle: str  # what it does then: freeze or stop
     models: tuple[tuple[str, str], ...]  # (name, folder)
     type: str
     description: str

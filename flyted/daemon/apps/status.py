@@ -22,7 +22,7 @@ from flyted.plan.facts import Facts, StoredApp
 from flyted.plan.ingress import names
 from flyted.plan.states import replica_states, state_of
 
-_OWN = {"image", "secrets", "open_paths"}
+_OWN = {"image", "secrets", "open_paths", "idle"}
 """Fields that are others in a status than in a spec."""
 _ALIKE: dict[str, Any] = {
     each.name: each.default for each in fields(AppSpec) if each.name in {own.name for own in fields(AppStatus)} - _OWN
@@ -52,6 +52,7 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         ),
         units=tuple(UnitStatus(unit.name, unit.active, unit.sub) for unit in facts.units_of(app.key.id)),
         secrets=tuple(UsedSecret(s.key, s.env, s.file) for s in spec.secrets) if spec else (),
+        idle="freeze" if spec and facts.freeze.may_freeze(spec) else "stop",
         gpu=_gpu(app, spec, facts) if spec and spec.gpu_count else None,
         protocol="h2c" if spec and spec.h2c else "http1",
         open_paths=shown.open_paths if shown else None,

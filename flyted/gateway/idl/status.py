@@ -18,6 +18,7 @@ _SAID: dict[AppState, tuple[int, int, str]] = {
     # a sleeping or waking app is active: a request is all that it needs
     AppState.STARTING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.SCALING_FROM_ZERO, "Service is ready; it wakes up"),
     AppState.RUNNING: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.RUNNING, "Service is ready"),
+    AppState.FROZEN: (_D.DEPLOYMENT_STATUS_ACTIVE, _S.RUNNING, "Service is ready; the next request thaws it"),
     AppState.SLEEPING: (
         _D.DEPLOYMENT_STATUS_ACTIVE,
         _S.SCALED_TO_ZERO,
@@ -26,6 +27,7 @@ _SAID: dict[AppState, tuple[int, int, str]] = {
     AppState.STOPPED: (_D.DEPLOYMENT_STATUS_STOPPED, _S.SUBSTATE_UNSPECIFIED, "App is stopped"),
     AppState.UNKNOWN: (_D.DEPLOYMENT_STATUS_PENDING, _S.SUBSTATE_UNSPECIFIED, ""),
 }
+_THERE = (AppState.RUNNING, AppState.FROZEN, AppState.STARTING)
 _SUBSTATES = (("memory", _S.OOM_KILLED), ("secret", _S.SECRET_MOUNT_ERROR), ("image", _S.IMAGE_PULL_ERROR))
 
 
@@ -35,7 +37,7 @@ def of_app(app: AppStatus) -> pb.Status:
     failure = app.last_failure
     if failure and failure.revision > app.revision:
         _condition(status, _D.DEPLOYMENT_STATUS_FAILED, failure.reason, failure.revision, app.updated_at)
-    status.current_replicas = sum(each.state in (AppState.RUNNING, AppState.STARTING) for each in app.replicas)
+    status.current_replicas = sum(each.state in _THERE for each in app.replicas)
     number, substate, text = _word(app)
     said = "; ".join([app.reason or text, *(f"note: {text}" for text in (*app.unmet, *app.notes))])
     _condition(status, number, said, app.revision, app.updated_at, substate)

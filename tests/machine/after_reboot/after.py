@@ -31,7 +31,16 @@ def test_the_machine_is_well() -> None:
     assert cycles.stdout == "", "systemd leaves out a unit to break a cycle"
 
 
-@pytest.mark.parametrize("name", ["boot-serves", "boot-sleeps"])
+def test_a_frozen_app_did_not_hold_the_shutdown() -> None:
+    """It was thawed first, so that it could end by itself."""
+    done = subprocess.run(
+        ["journalctl", "-q", "-u", "flyted-app-boot-frozen*", "-o", "cat"], capture_output=True, text=True, check=True
+    )
+    assert "Finished server process" in done.stdout
+    assert "timed out" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["boot-serves", "boot-sleeps", "boot-frozen"])
 def test_an_app_answers_again(name: str) -> None:
     """Nobody deployed it again: the first request after the boot is answered, at the same URL."""
     until(lambda: curl(url(name))[0] == 200)
@@ -73,5 +82,5 @@ def test_tokens_count_as_before() -> None:
 def test_the_certificate_is_still_trusted() -> None:
     """The CA is the one that was installed before: curl asks for nothing new, and apps can go."""
     assert curl(url("boot-serves"))[0] == 200
-    for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
+    for name in ("boot-serves", "boot-sleeps", "boot-frozen", "boot-stopped"):
         alice("flytectl", "app", "delete", "--yes", "--data", name)

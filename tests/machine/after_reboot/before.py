@@ -1,21 +1,24 @@
-"""Before the reboot: an app that serves, one that sleeps, one that is stopped, a secret. after.py looks at them."""
+"""Before the reboot: apps that serve, sleep, are frozen and stopped, a secret. after.py looks at them."""
 
 from __future__ import annotations
 
 from tests.machine.kit import small, users
-from tests.machine.kit.apps import serve
+from tests.machine.kit.apps import serve, write
+from tests.machine.kit.freezers import until_frozen
 from tests.machine.kit.tokens import SOURCE, visit
 from tests.machine.kit.users import alice, curl, forget_tokens, give, may_serve
 
 
 def test_apps_to_come_back_to() -> None:
-    """Three wanted states, all of them real before the machine goes down."""
+    """All states that an app can rest in, all of them real before the machine goes down."""
     may_serve()
     alice("flytectl", "secret", "create", "REBOOT", "-", "--replace", typed="kept over a reboot")
     for name in ("boot-serves", "boot-sleeps", "boot-stopped"):
         assert curl(serve(name))[0] == 200
     alice("flytectl", "app", "sleep", "boot-sleeps")
     alice("flytectl", "app", "stop", "boot-stopped")
+    assert curl(users.serve(write("boot-frozen", scaledown=1), "--idle", "freeze"))[0] == 200
+    until_frozen("boot-frozen")
 
 
 def test_an_image_of_layers_to_come_back_to() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.kit.apps import serve
+from tests.machine.kit import users
+from tests.machine.kit.apps import serve, write
+from tests.machine.kit.freezers import until_frozen
 from tests.machine.kit.users import alice, answer, curl, may_serve, until
 
 OURS = ("flyted.service", "flyted-ingress.service", "flyted-app-package-r1-0.service")
@@ -79,7 +81,11 @@ def test_what_the_admin_disabled_stays_disabled() -> None:
 
 def test_remove_stops_all_and_keeps_what_is_yours(url: str) -> None:
     """No process, socket or unit is left; secrets and apps are, and a new installation finds them."""
+    frozen = users.serve(write("package-frozen", scaledown=1), "--idle", "freeze")
+    assert curl(frozen)[0] == 200  # it sleeps if this has been done before
+    until_frozen("package-frozen")
     said = sh("apt-get", "remove", "-y", "flyted")
+    assert "timed out" not in sh("journalctl", "-q", "-b", "-u", "flyted-app-package-frozen*", "-o", "cat")
     assert "stay in /var/lib/flyted" in said
     # without --all: Debian masks the units of a package that is removed and not purged
     assert sh("systemctl", "list-units", "--no-legend", "--plain", "flyted*").strip() == ""
@@ -87,7 +93,7 @@ def test_remove_stops_all_and_keeps_what_is_yours(url: str) -> None:
     assert not Path("/usr/lib/flyted").exists()
     assert list(Path("/var/lib/flyted/secrets").rglob("*.age"))
     sh("apt-get", "install", "-y", deb())
-    until(lambda: curl(url)[0] == 200)
+    until(lambda: curl(url)[0] == curl(frozen)[0] == 200)
     assert "KEPT" in {secret["key"] for secret in answer("secret", "ls")["secrets"]}
 
 
