@@ -36,6 +36,12 @@ def test_new_and_small_modules_are_no_reason() -> None:
     assert outgrown({**THEN, "d": 3.0}, {**THEN, "d": 1.0}) == []
 
 
+def test_modules_that_take_no_time_are_not_weighed() -> None:
+    """Of a run with ``-k``, as recorded; that was a division by zero."""
+    assert outgrown({"d": 0.1}, {**THEN, "d": 0.0}) == []
+    assert outgrown({"a": 0.0}, THEN) == []
+
+
 def test_the_record_is_read_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "tests:x.py").mkdir()
     (tmp_path / "tests:x.py" / "seconds").write_text("12.4")
