@@ -228,7 +228,7 @@ class App:
         return status
 
     def kill(self) -> None:
-        """For a test that failed half-way."""
+        """Ends what a test has left, and closes its output."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)  # systemd would: all of the unit
-            self.wait()
+        self.wait()

@@ -247,7 +247,7 @@ def test_links_where_systemd_mounts_something(hub: Hub) -> None:
     [
         ("root", "command=[]", "gosu, which needs root", "command=[...]"),
         ("none", "command=[]", "does not have team/app", "check the name"),
-        ("page", "", "has no Python 3.10 or newer", "command=[]"),
+        ("page", "args=['x']", "has no Python 3.10 or newer", "command=[]"),
         ("debian", "command=[]", "names no program", "command=[...]"),
         ("empty", "command=['/bin/sh']", "is empty: it has no layers", "with a program in it"),
         ("proc-file", "command=['/bin/sh']", "/proc in it is a file", "another image"),
