@@ -33,6 +33,8 @@ MOST_RUN = 1 << 20
 """Of what a record keeps of a config, as JSON: a record is read by flyted, which reads no more than 4 MiB."""
 MOST_LAYERS = 500
 _MOST_ENTRIES = 1000
+_LARGEST = (1 << 63) - 1
+"""Bytes of a blob: a size is an int64 (OCI descriptor.md)."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _KEPT = ("Env", "User", "WorkingDir", "Entrypoint", "Cmd", "Volumes", "ExposedPorts", "OnBuild")
 """What a record keeps of a config: how the image's program is run. The plan checks it."""
@@ -132,7 +134,7 @@ def _blob(value: Any, where: str) -> Blob:
         digest, media, size = _digest(value["digest"]), value["mediaType"], value["size"]
     except (KeyError, TypeError, ValueError):
         raise _damaged(where) from None
-    if type(size) is not int or size < 0 or not isinstance(media, str):
+    if type(size) is not int or not 0 <= size <= _LARGEST or not isinstance(media, str):
         raise _damaged(where)
     return Blob(digest, media, size)
 

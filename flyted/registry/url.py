@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 _LONGEST = 8192  # signed addresses of object stores have some 2,000
+_LONGEST_LABEL = 63  # of a host name (RFC 1035): TLS takes no longer one, even where only a proxy resolves it
 PORTS = {"http": 80, "https": 443}
 
 
@@ -43,7 +44,7 @@ def parse(text: str, base: Url | None = None) -> Url:
     found = urlsplit(urljoin(str(base), text) if base else text)
     if found.scheme not in PORTS or not found.hostname:
         raise ValueError("it is not an address that begins with https:// or http://")
-    if "" in found.hostname.removesuffix(".").split("."):
+    if not all(0 < len(label) <= _LONGEST_LABEL for label in found.hostname.removesuffix(".").split(".")):
         raise ValueError("its host is not a name")
     if found.username is not None or found.password is not None:
         raise ValueError("it contains a login")

@@ -91,6 +91,9 @@ def test_a_platform_that_is_not_there_is_named() -> None:
         ),
         ({"config": CONFIG, "layers": [LAYER] * (MOST_LAYERS + 1)}, "more than", EX_UNFIT),
         ({"config": CONFIG, "layers": [{**LAYER, "size": -1}]}, "damaged", EX_DATAERR),
+        ({"config": CONFIG, "layers": [{**LAYER, "size": 1 << 63}]}, "damaged", EX_DATAERR),
+        ({"config": CONFIG, "layers": [{**LAYER, "size": 10**400}]}, "damaged", EX_DATAERR),  # no float holds it
+        ({"manifests": [entry(size=10**400)]}, "damaged", EX_DATAERR),
         ({"config": CONFIG, "layers": [{**LAYER, "size": "7"}]}, "damaged", EX_DATAERR),
         ({"config": CONFIG, "layers": [{**LAYER, "size": True}]}, "damaged", EX_DATAERR),
         ({"config": CONFIG, "layers": [{**LAYER, "digest": "sha256:../../etc/passwd"}]}, "damaged", EX_DATAERR),

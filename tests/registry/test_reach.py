@@ -130,7 +130,7 @@ def test_a_redirect_that_is_no_address(registry: Registry, tmp_path: Path, locat
     assert found.status in (words.EX_REFUSED, words.EX_DATAERR)  # the last: relative to the path, without end
 
 
-@pytest.mark.parametrize("host", [".example.com", "a..b", "."])
+@pytest.mark.parametrize("host", [".example.com", "a..b", ".", "a" * 64 + ".example.com"])
 def test_a_host_that_is_no_name(host: str) -> None:
     """Behind a proxy nobody resolves it, and TLS takes no such name."""
     with pytest.raises(ValueError, match="its host is not a name"):
