@@ -34,6 +34,7 @@ MOST_BYTES = 64 << 30
 MOST_NAMES = 256 << 20
 """Bytes of all names together: those of folders are kept until the end."""
 NOBODY = 65534
+_LARGEST_ID = (1 << 32) - 2
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THE_MACHINES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -219,7 +220,7 @@ class _Layer:
     def _attributes(self, fd: int, entry: Entry) -> None:
         """Set owner and mode of an open file or folder. The owner comes first, since a change of it clears bits."""
         try:
-            os.fchown(fd, entry.uid, entry.gid)
+            os.fchown(fd, _id(entry.uid), _id(entry.gid))
         except (OSError, OverflowError) as error:
             self._stranger(error)
             os.fchown(fd, NOBODY, NOBODY)
@@ -227,7 +228,7 @@ class _Layer:
 
     def _own(self, name: bytes, entry: Entry, folder: Folder) -> None:
         try:
-            os.chown(name, entry.uid, entry.gid, dir_fd=folder.fd, follow_symlinks=False)
+            os.chown(name, _id(entry.uid), _id(entry.gid), dir_fd=folder.fd, follow_symlinks=False)
         except (OSError, OverflowError) as error:
             self._stranger(error)
             os.chown(name, NOBODY, NOBODY, dir_fd=folder.fd, follow_symlinks=False)
@@ -267,6 +268,13 @@ _MAKE = {
     archive.HARD_LINK: _Layer._hard_link,  # noqa: SLF001
     archive.FIFO: _Layer._fifo,  # noqa: SLF001
 }
+
+
+def _id(number: int) -> int:
+    """Return the number of an owner. Raises ``OverflowError`` for what chown(2) takes for "as it is", and above."""
+    if number > _LARGEST_ID:
+        raise OverflowError
+    return number
 
 
 def _exists(folder: Folder, name: bytes) -> bool:

@@ -214,6 +214,18 @@ def test_an_owner_that_cannot_be_is_nobody(tmp_path: Path) -> None:
     assert found.strangers == 2
 
 
+@pytest.mark.skipif(not ROOT, reason="gives files away")
+def test_an_owner_that_means_no_change_is_nobody(tmp_path: Path) -> None:
+    """chown(2) takes 2**32 - 1 for "leave it": the file would be the unpacker's, who is root of the image."""
+    unchanged = str((1 << 32) - 1).encode()
+    members = [pax(uid=unchanged, gid=unchanged), raw(b"a"), pax(uid=unchanged, gid=unchanged), raw(b"d", b"5")]
+    found = unpacked(tmp_path, [*members, pax(uid=unchanged, gid=unchanged), raw(b"l", b"2", link=b"x")])
+    assert [((tmp_path / name).lstat().st_uid, (tmp_path / name).lstat().st_gid) for name in "adl"] == [
+        (NOBODY, NOBODY)
+    ] * 3
+    assert found.strangers == 3
+
+
 @pytest.mark.parametrize("value", [b"-5", b"99999999999999", b"1.5", b"1000000000.123456789"])
 def test_any_time_is_taken(tmp_path: Path, value: bytes) -> None:
     unpacked(tmp_path, [pax(mtime=value), raw(b"a")])
