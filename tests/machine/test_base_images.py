@@ -16,7 +16,7 @@ from tests.machine.kit import hub as hubs
 from tests.machine.kit import pypi_flyte, roots
 from tests.machine.kit.hub import HOST, PLATFORM, Hub, page, tar_of
 from tests.machine.kit.units import must, sh
-from tests.machine.kit.users import Done, alice, answer, by, curl, forget_apps, forget_secrets, give, until
+from tests.machine.kit.users import Done, alice, answer, by, curl, forget_apps, forget_secrets, give, refused, until
 from tests.registry.server import LAYER
 
 ARCH = PLATFORM.partition("/")[2]
@@ -247,7 +247,7 @@ def test_links_where_systemd_mounts_something(hub: Hub) -> None:
     [
         ("root", "command=[]", "gosu, which needs root", "command=[...]"),
         ("none", "command=[]", "does not have team/app", "check the name"),
-        ("page", "args=['x']", "has no Python 3.10 or newer", "command=[]"),
+        ("page", "", "there is nothing to run", "command=[]"),
         ("debian", "command=[]", "names no program", "command=[...]"),
         ("empty", "command=['/bin/sh']", "is empty: it has no layers", "with a program in it"),
         ("proc-file", "command=['/bin/sh']", "/proc in it is a file", "another image"),
@@ -264,6 +264,15 @@ def test_what_cannot_run_is_said_at_serve(hub: Hub, tag: str, more: str, said: s
     assert said in done.stderr.replace("'", ""), done.stderr
     assert hint in done.stderr
     assert by("alice", "flytectl", "app", "get", f"based-bad-{tag}").returncode == 4
+
+
+def test_a_server_function_needs_a_python(hub: Hub) -> None:
+    """Which a web server's image does not have."""
+    text = APP.format(name="based-function", image=repr(f"{NAME}:page"), more="")
+    said = refused("flytectl", "serve", give("based/function.py", f"{text}@env.server\ndef serve(): ...\n"), status=2)
+    assert "has no Python 3.10 or newer" in said
+    assert "command=[]" in said
+    assert by("alice", "flytectl", "app", "get", "based-function").returncode == 4
 
 
 def test_a_wrong_or_missing_login_is_said(hub: Hub) -> None:
