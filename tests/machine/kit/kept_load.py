@@ -84,6 +84,8 @@ class Mixed:
     rate: float = 200
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    waiting: int = 0
+    """Requests that are sent and not answered."""
     _free: list[tuple[float, Streams]] = field(default_factory=list)
     _tag: str = field(default_factory=lambda: uuid.uuid4().hex)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -109,6 +111,7 @@ class Mixed:
 
     async def _one(self, tls: ssl.SSLContext, sent: int) -> None:
         method, number = "POST" if sent % 2 else "GET", f"{self._tag}-{next(self._numbers)}"
+        self.waiting += 1
         try:
             async with asyncio.timeout(90):
                 if sent % 4 < 2:
@@ -118,6 +121,7 @@ class Mixed:
                     said = await self._on_kept(tls, method, number)
         except (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError) as error:
             said = repr(error)
+        self.waiting -= 1
         self.answers[number] = method, said
 
     async def _on_kept(self, tls: ssl.SSLContext, method: str, number: str) -> str:
