@@ -15,6 +15,7 @@ import pytest
 from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, serve, state, trusted, websocket, write
 from tests.machine.kit.programs import unit
+from tests.machine.kit.units import main_pid
 from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, refused, running, until
 
 KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
@@ -29,11 +30,6 @@ def _forgotten() -> Iterator[None]:
 def systemctl(*words: str) -> str:
     """systemctl's answer; it must work."""
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def pid_of(unit: str) -> int:
-    """A unit's main process."""
-    return int(systemctl("show", "--value", "--property=MainPID", unit))
 
 
 def test_an_idle_app_sleeps_and_the_next_request_wakes_it() -> None:
@@ -79,13 +75,13 @@ def test_streams_and_websockets_keep_an_app_awake() -> None:
     async def hold() -> None:
         tls = trusted()
         async with websocket(url, tls) as (reader, writer):
-            first = pid_of(service)
+            first = main_pid(service)
             await asyncio.sleep(6)
             assert await asyncio.to_thread(state, "life-nap") == "running"
             writer.write(b"\x81\x82\x00\x00\x00\x00hi")
             assert (await reader.readexactly(9))[2:] == b"echo:hi"
             assert await request(url, tls, path="/stream?n=5") == "200"
-            assert pid_of(service) == first
+            assert main_pid(service) == first
 
     asyncio.run(hold())
     until(lambda: state("life-nap") == "sleeping")
@@ -102,11 +98,11 @@ def test_kill_9_of_the_daemon_loses_no_request() -> None:
             await asyncio.to_thread(systemctl, "kill", "--signal=KILL", "flyted.service")
 
     service = unit("life-load")
-    before = pid_of(service)
+    before = main_pid(service)
     assert set(asyncio.run(Load(url).during(KILLS + 1, kill()))) == {"200"}
     until(lambda: systemctl("show", "--value", "--property=ActiveState", "flyted.service") == "active")
     assert state("life-load") == "running"
-    assert pid_of(service) == before
+    assert main_pid(service) == before
 
 
 def test_an_app_wakes_while_the_daemon_is_down() -> None:
@@ -268,9 +264,9 @@ def test_a_minimum_of_one_is_kept_running() -> None:
     """replicas=(1, 1): up without a request, up again after a crash, never asleep."""
     serve("life-one", replicas="(1, 1)", scaledown=1)
     service = unit("life-one")
-    first = pid_of(service)
+    first = main_pid(service)
     systemctl("kill", "--signal=KILL", service)
-    until(lambda: pid_of(service) not in (0, first))
+    until(lambda: main_pid(service) not in (0, first))
     assert "never sleeps" in refused("flytectl", "app", "sleep", "life-one", status=2)
     until(lambda: state("life-one") == "running")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.kit.leaks import Search
+from tests.machine.kit.units import main_pid
 from tests.machine.kit.users import alice, answer, curl, give, serve, until
 
 CANARY = "CANARY-" + secrets.token_hex(12)
@@ -109,9 +110,7 @@ def test_a_unit_with_secrets_never_swaps(url: str) -> None:
 def test_other_apps_and_users_cannot_read_it(url: str) -> None:
     """Not the environment, not the credentials, not the store."""
     unit = answer("app", "get", "canary")["units"][0]["name"]
-    pid = subprocess.run(
-        ["systemctl", "show", "--value", "--property=MainPID", unit], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    pid = main_pid(unit)
     for path in (
         f"/proc/{pid}/environ",
         f"/run/credentials/{unit}/s0",

@@ -18,6 +18,7 @@ import pytest
 
 from tests.machine.kit import users
 from tests.machine.kit.apps import Load, connected, request, serve, state, trusted, websocket, write
+from tests.machine.kit.units import main_pid
 from tests.machine.kit.users import alice, answer, curl, forget_apps, until
 
 
@@ -37,14 +38,10 @@ def serving(name: str) -> list[int]:
     return sorted(number for number, word in replicas(name).items() if word == "running")
 
 
-def main_pid(name: str, number: int) -> int:
+def pid_of(name: str, number: int) -> int:
     """The main process of a replica of the serving revision."""
     revision = answer("app", "get", name)["revision"]
-    unit = f"flyted-app-{name}-r{revision}-{number}.service"
-    shown = subprocess.run(
-        ["systemctl", "show", "--value", "-p", "MainPID", unit], capture_output=True, text=True, check=True
-    )
-    return int(shown.stdout)
+    return main_pid(f"flyted-app-{name}-r{revision}-{number}.service")
 
 
 async def many(url: str, count: int, path: str) -> Counter[str]:
@@ -125,10 +122,7 @@ def burn(s: float):
 
 def at_rest(seconds: float = 8) -> bool:
     """Whether flyted's process does not run once in so many seconds."""
-    shown = subprocess.run(
-        ["systemctl", "show", "--value", "-p", "MainPID", "flyted"], capture_output=True, text=True, check=True
-    )
-    status = Path(f"/proc/{int(shown.stdout)}/status")
+    status = Path(f"/proc/{main_pid('flyted')}/status")
 
     def switches() -> list[str]:
         return re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
@@ -176,7 +170,7 @@ def test_a_crash_of_one_replica_is_no_outage() -> None:
     async def kill() -> None:
         for number in (1, 0):
             await asyncio.sleep(1)
-            os.kill(await asyncio.to_thread(main_pid, "replicas-three", number), signal.SIGKILL)
+            os.kill(await asyncio.to_thread(pid_of, "replicas-three", number), signal.SIGKILL)
             assert await asyncio.to_thread(state, "replicas-three") == "running"
             await asyncio.sleep(2)
 
@@ -191,7 +185,7 @@ def test_a_restart_of_flyted_leaves_the_replicas() -> None:
     """The same processes serve, and no request is lost."""
     url = serve("replicas-three", replicas="(3, 3)")
     until(lambda: serving("replicas-three") == [0, 1, 2])
-    before = {number: main_pid("replicas-three", number) for number in range(3)}
+    before = {number: pid_of("replicas-three", number) for number in range(3)}
 
     async def restart() -> None:
         await asyncio.sleep(1)
@@ -199,7 +193,7 @@ def test_a_restart_of_flyted_leaves_the_replicas() -> None:
         await asyncio.sleep(2)
 
     assert set(asyncio.run(Load(url).during(3, restart()))) == {"200"}
-    assert {number: main_pid("replicas-three", number) for number in range(3)} == before
+    assert {number: pid_of("replicas-three", number) for number in range(3)} == before
     assert serving("replicas-three") == [0, 1, 2]
 
 

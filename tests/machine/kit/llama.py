@@ -6,7 +6,6 @@ import http.client
 import json
 import secrets
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests import tiny_model
-from tests.machine.kit import environments, users
+from tests.machine.kit import environments, units, users
 from tests.machine.kit.apps import trusted
 from tests.machine.kit.programs import processes, unit
 from tests.machine.kit.users import alice, give, may_serve
@@ -150,7 +149,4 @@ def server_of(name: str) -> int:
 
 def main_pid(name: str) -> int:
     """The main process of its unit, 0 if there is none."""
-    shown = subprocess.run(
-        ["systemctl", "show", "--value", "--property=MainPID", unit(name)], capture_output=True, text=True, check=True
-    )
-    return int(shown.stdout)
+    return units.main_pid(unit(name))

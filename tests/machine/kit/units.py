@@ -37,6 +37,11 @@ def place_stub_app() -> None:
     Path(LAYOUT.state).mkdir(parents=True, exist_ok=True)
 
 
+def main_pid(unit: str) -> int:
+    """Return the main process of a unit, 0 if there is none."""
+    return int(sh("systemctl", "show", "--value", "--property=MainPID", unit))
+
+
 def spec(name: str, **changes: Any) -> AppSpec:
     """Return an app for `stub_app`."""
     return values.spec(name, **{"command": ("serve",), **changes})
