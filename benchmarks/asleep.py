@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.processes import main_process, rss_mib
 from benchmarks.timing import median_ms
 from flyted.contract import client
 from flyted.contract.app import AppSpec, to_dict
@@ -140,30 +141,18 @@ def woken() -> float:
     return took
 
 
-def process(unit: str = "flyted") -> int:
-    """A unit's main process; by itself the daemon's."""
-    words = ["systemctl", "show", "--value", "--property=MainPID", unit]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
 def of_a_pass() -> float:
     """The daemon's own time for one pass in which nothing changes and one answer, in milliseconds of a processor."""
-    counted = Path(f"/proc/{process()}/schedstat")
+    counted = Path(f"/proc/{main_process('flyted')}/schedstat")
     before = int(counted.read_text().split()[0])
     for _ in range(ROUNDS):
         client.call("app.start", key(0))
     return (int(counted.read_text().split()[0]) - before) / 1e6 / ROUNDS
 
 
-def rss(pid: int) -> float:
-    """A process's memory, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-
 def worker() -> int:
     """HAProxy's process that serves: its main process starts it."""
-    main = process("flyted-ingress")
+    main = main_process("flyted-ingress")
     children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
     return int(children[0]) if children else main
 
@@ -184,8 +173,8 @@ def figures() -> dict[str, float]:
         "a wake": statistics.median(alone),
         "a wake beside three app ls": statistics.median(beside),
         "a deploy": statistics.median(deployed() for _ in range(3)),
-        "RSS, MiB": rss(process()),
-        "RSS of HAProxy, MiB": rss(worker()),
+        "RSS, MiB": rss_mib(main_process("flyted")),
+        "RSS of HAProxy, MiB": rss_mib(worker()),
     }
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from io import BufferedRWPair
 from pathlib import Path
 
+from benchmarks.processes import rss_mib
 from flyted.host.ca import Ca, issue_leaf, new_ca
 from flyted.plan.ingress.certificates import Certificate
 from flyted.plan.ingress.state import IngressState, Unavailable
@@ -49,8 +50,7 @@ def serving(authority: Ca, names: int) -> Iterator[Machine]:
 def memory(box: Machine) -> float:
     """HAProxy's memory (RSS), in MiB."""
     assert box.process is not None
-    status = Path(f"/proc/{box.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return rss_mib(box.process.pid)
 
 
 def processor_s(box: Machine) -> float:

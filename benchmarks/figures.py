@@ -26,6 +26,7 @@ from benchmarks.gpu import gpu
 from benchmarks.images import images
 from benchmarks.llama import llama
 from benchmarks.ports import ports
+from benchmarks.processes import main_process, rss_mib
 from benchmarks.replicas import replicas
 from benchmarks.roots import roots
 from benchmarks.timing import median_ms
@@ -172,16 +173,9 @@ def ingress() -> None:
     )
 
 
-def process() -> str:
-    """The daemon's number."""
-    words = ["systemctl", "show", "--value", "--property=MainPID", "flyted"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def memory() -> None:
     """The daemon's, after all the work of the figures before."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process()}/status").read_text().splitlines())
-    promise("the daemon's memory (RSS)", int(status["VmRSS"].split()[0]) / 1024, 45, "MiB")
+    promise("the daemon's memory (RSS)", rss_mib(main_process("flyted")), 45, "MiB")
 
 
 def quiet() -> None:
@@ -195,7 +189,7 @@ def quiet() -> None:
         user("/usr/bin/flytectl", "token", "create", "--name", name)
     time.sleep(30)  # the helper for GPUs leaves, and the table of tokens is looked at once more
     for _ in range(QUIET_TRIES):
-        calls = system_calls(process())
+        calls = system_calls(main_process("flyted"))
         if not any("ECANCELED" in call for call in calls):
             break
         print("      the machine's clock was set, which the daemon has to notice: once more", flush=True)
@@ -204,9 +198,9 @@ def quiet() -> None:
         user("/usr/bin/flytectl", "token", "revoke", name)
 
 
-def system_calls(pid: str) -> list[str]:
+def system_calls(pid: int) -> list[str]:
     """The system calls of a process that ended in the next ten minutes; a thread may have waited since before."""
-    words = ["timeout", "-s", "INT", str(QUIET_S), "strace", "-f", "-p", pid, "-o", "/tmp/strace"]
+    words = ["timeout", "-s", "INT", str(QUIET_S), "strace", "-f", "-p", str(pid), "-o", "/tmp/strace"]
     trace = subprocess.run(words, capture_output=True, check=False)
     assert trace.returncode in (0, 124, 130), trace.stderr
     return [line for line in Path("/tmp/strace").read_text().splitlines() if ") = " in line and "= ?" not in line]

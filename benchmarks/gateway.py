@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.processes import rss_mib
 from tests.machine.kit.pypi_flyte import prepare, stock
 from tests.machine.kit.users import EXAMPLES, alice, answer, give
 
@@ -85,6 +86,4 @@ def gateway(promise: Promise) -> None:
         standin.wait()
     mine, bare = (min(side) for side in zip(*pairs, strict=True))  # what else runs here only ever adds
     promise("flyte serve / the same to a stand-in", mine / bare, 1.3, "x", f"{mine:.2f} s / {bare:.2f} s")
-    status = Path(f"/proc/{show('MainPID')}/status").read_text()
-    used = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    promise("the gateway's memory (RSS)", int(used.split()[1]) / 1024, 64, "MiB", "after all of this")
+    promise("the gateway's memory (RSS)", rss_mib(int(show("MainPID"))), 64, "MiB", "after all of this")
