@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from pathlib import Path
 
-from tests.machine.kit.units import must, sh
+from tests.machine.kit.units import main_pid, must, sh
 
 
 def test_the_daemons_exposure() -> None:
@@ -15,7 +16,7 @@ def test_the_daemons_exposure() -> None:
 
 def test_the_daemon_has_no_capability() -> None:
     """Root, without one: not effective, permitted, inheritable, ambient, nor to be had by executing something."""
-    pid = sh("systemctl", "show", "-P", "MainPID", "flyted.service")
+    pid = main_pid("flyted.service")
     status = sh("cat", f"/proc/{pid}/status").split("\n")
     assert {line.split()[1] for line in status if line.startswith("Cap")} == {"0" * 16}
     assert "NoNewPrivs:\t1" in status
@@ -29,9 +30,23 @@ def test_the_sockets_are_for_whom_they_are_for() -> None:
 
 def test_what_it_holds_is_not_written_down() -> None:
     """No core, no swap."""
-    pid = sh("systemctl", "show", "-P", "MainPID", "flyted.service")
+    pid = main_pid("flyted.service")
     assert sh("sed", "-n", "s/^Max core file size *//p", f"/proc/{pid}/limits").split() == ["0", "0", "bytes"]
     assert sh("systemctl", "show", "-P", "MemorySwapMax", "flyted.service") == "0"
+
+
+def test_what_it_hardly_uses_is_not_loaded() -> None:
+    """Nothing that the daemon imports has loaded it, nor imported it before it was postponed."""
+    late = ["csv", "locale", "shutil"]
+    if sys.version_info >= (3, 13):
+        late.append("ast")  # older ones of inspect read it when they are imported
+    program = (
+        "import runpy, sys\nsys.argv = ['flyted', '--version']\n"
+        "try:\n    runpy.run_path('/usr/sbin/flyted')\nexcept SystemExit:\n"
+        f"    print(*(type(sys.modules[name]).__name__ for name in {late}), sys.modules['ssl'])"
+    )
+    shown = sh("/usr/bin/python3", "-IS", "-c", program).split("\n")[-1]
+    assert shown.split() == ["_LazyModule"] * len(late) + ["None"]
 
 
 def test_what_pip_has_installed_for_all_is_not_imported(tmp_path: Path) -> None:
