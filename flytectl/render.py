@@ -229,7 +229,8 @@ def _sleeps(app: AppStatus) -> str:
     if app.min_replicas:
         return "never"
     if app.idle == "freeze":
-        return f"after {app.scaledown_after_s:g} s without a request, frozen; later stopped"
+        then = f"and stopped {app.stop_after_s:g} s later" if app.stop_after_s else "until its next request"
+        return f"after {app.scaledown_after_s:g} s without a request, frozen {then}"
     how = f", by vLLM's sleep level {app.engine_sleep}" if app.engine_sleep else ""
     return f"after {app.scaledown_after_s:g} s without a request{how}"
 

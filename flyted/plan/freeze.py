@@ -7,6 +7,7 @@ app if it stays frozen for long.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,8 +38,13 @@ class FreezeRules:
         return spec.idle == "freeze" if spec.idle else self.policy != "never"
 
     def frozen_s(self, spec: AppSpec) -> float:
-        """Return the seconds for which an app stays frozen."""
-        return float("inf") if self.policy == "always" and not spec.idle else self.stop_after_s
+        """Return the seconds for which an app stays frozen; infinite if only its next request ends that."""
+        return math.inf if self.policy == "always" and not spec.idle else self.stop_after_s
+
+    def stop_after(self, spec: AppSpec) -> float:
+        """Return the seconds after which an app that was frozen is stopped; 0 if it never is, or is never frozen."""
+        frozen_s = self.frozen_s(spec)
+        return frozen_s if self.may_freeze(spec) and math.isfinite(frozen_s) else 0.0
 
 
 def frozen(replica: Replica, units: Mapping[str, UnitFact]) -> bool | None:

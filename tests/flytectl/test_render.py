@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -141,6 +142,22 @@ def test_a_line_of_another_replica_says_which() -> None:
     line = LogLine(time=1_700_000_000_000_000, revision=1, source="systemd", text="x")
     assert render.log_line(line).endswith("+00:00 systemd: x")
     assert render.log_line(replace(line, replica=2)).endswith("+00:00 [2] systemd: x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"min_replicas": 1}, "never"),
+        ({"idle": "stop"}, "after 300 s without a request\n"),
+        (
+            {"idle": "freeze", "stop_after_s": 3600.0},
+            "after 300 s without a request, frozen and stopped 3600 s later\n",
+        ),
+        ({"idle": "freeze", "stop_after_s": 0.0}, "after 300 s without a request, frozen until its next request\n"),
+    ],
+)
+def test_app_get_says_what_an_idle_app_does(changes: dict[str, Any], said: str) -> None:
+    assert said in render.app_details(replace(APP, **changes), colour=False)
 
 
 def test_app_get_tells_every_fact_once() -> None:

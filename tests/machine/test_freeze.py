@@ -17,7 +17,7 @@ from tests.machine.kit.apps import request, state, trusted, websocket, write
 from tests.machine.kit.freezers import APPS, freezer, is_frozen_by, until_frozen
 from tests.machine.kit.programs import unit
 from tests.machine.kit.settings import settings
-from tests.machine.kit.units import must, sh
+from tests.machine.kit.units import main_pid, must, sh
 from tests.machine.kit.users import alice, answer, curl, forget_apps, give, until
 
 APP = "freeze-a"
@@ -49,7 +49,7 @@ def without_daemon() -> Iterator[None]:
 
 def pid(name: str) -> int:
     """The app's main process."""
-    return int(sh("systemctl", "show", "--value", "-P", "MainPID", unit(name)))
+    return main_pid(unit(name))
 
 
 def until_it_is(word: str, name: str) -> None:
@@ -65,7 +65,9 @@ def test_an_idle_app_is_frozen_and_its_next_request_thaws_it(url: str) -> None:
     found = answer("app", "get", APP)
     assert (found["idle"], [each["state"] for each in found["replicas"]]) == ("freeze", ["frozen"])
     assert "frozen" in alice("flytectl", "app", "ls").stdout
-    assert "frozen; later stopped" in alice("flytectl", "app", "get", APP).stdout
+    assert (
+        "after 1 s without a request, frozen and stopped 3600 s later" in alice("flytectl", "app", "get", APP).stdout
+    )
     what = freezer(APP)
     for _ in range(2):
         until_frozen(APP)
@@ -141,7 +143,7 @@ def test_what_keeps_it_frozen_can_do_little(url: str) -> None:
     """It has no capability and one descriptor of the app's: the socket at which it waits."""
     assert curl(url)[0] == 200
     until_frozen(APP)
-    number = sh("systemctl", "show", "--value", "-P", "MainPID", freezer(APP))
+    number = str(main_pid(freezer(APP)))
     lines = Path(f"/proc/{number}/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert {status[each] for each in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == {"0" * 16}

@@ -83,6 +83,22 @@ def test_one_that_stays_frozen_costs_no_timer() -> None:
     assert planned(seen(ALWAYS, frozen="active", idle="freeze")).actions == (Sleep(A1, quiet(100)),)
 
 
+@pytest.mark.parametrize(
+    ("rules", "changes", "seconds"),
+    [
+        (AUTO, {}, 100.0),
+        (ALWAYS, {}, 0.0),
+        (ALWAYS, {"idle": "freeze"}, 100.0),
+        (NEVER, {}, 0.0),
+        (NEVER, {"idle": "freeze"}, 100.0),
+        (AUTO, {"gpu_count": 1}, 0.0),
+    ],
+)
+def test_what_is_shown_of_when_it_is_stopped(rules: FreezeRules, changes: dict[str, Any], seconds: float) -> None:
+    """None for one that stays frozen, and for one that is never frozen."""
+    assert rules.stop_after(spec(**changes)) == seconds
+
+
 def test_one_that_is_frozen_with_requests_is_thawed() -> None:
     """flyted ended between the freeze and its look: nobody else would see them."""
     assert planned(seen(frozen="active", in_flight=1)).actions == (Thaw(A1),)

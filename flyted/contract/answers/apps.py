@@ -149,6 +149,7 @@ class AppStatus(Answer):
     open_paths: tuple[str, ...] | None  # paths that the ingress lets through; None: all
     engine_sleep: int  # level of vLLM's sleep when it is idle; 0: its engine does not sleep
     idle: str  # what it does then: freeze or stop
+    stop_after_s: float  # seconds after which a frozen app is stopped; 0: it is not
     models: tuple[tuple[str, str], ...]  # (name, folder)
     type: str
     description: str

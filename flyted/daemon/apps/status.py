@@ -53,6 +53,7 @@ def app_status(app: StoredApp, facts: Facts, base_domain: str, https_port: int) 
         units=tuple(UnitStatus(unit.name, unit.active, unit.sub) for unit in facts.units_of(app.key.id)),
         secrets=tuple(UsedSecret(s.key, s.env, s.file) for s in spec.secrets) if spec else (),
         idle="freeze" if spec and facts.freeze.may_freeze(spec) else "stop",
+        stop_after_s=facts.freeze.stop_after(spec) if spec else 0.0,
         gpu=_gpu(app, spec, facts) if spec and spec.gpu_count else None,
         protocol="h2c" if spec and spec.h2c else "http1",
         open_paths=shown.open_paths if shown else None,
