@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def running(app: AppStatus) -> int:
-    """Return how many replicas of an app run."""
+    """Return how many replicas of an app run, those that are frozen included: a request thaws them."""
     return sum(each.state in (AppState.RUNNING, AppState.FROZEN) for each in app.replicas)
 
 

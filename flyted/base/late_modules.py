@@ -12,8 +12,8 @@ from types import ModuleType
 def postpone(*names: str) -> None:
     """Have each of these modules loaded when one of its attributes is read, and not when it is imported.
 
-    ``from MODULE import NAME`` reads one. A module that is there already is left alone. Modules of packages are not
-    meant: importing one reads attributes of its package.
+    ``from MODULE import NAME`` reads one, and so does a second ``import MODULE``. A module that is imported already
+    stays as it is.
     """
     sys.meta_path.insert(0, _Late(names))
 

@@ -103,7 +103,8 @@ def _plan_idle(
             draft.resting.add(replica)
         case Busy(next_look):
             draft.clocks[replica.server] = clock
-            draft.wake_times += [next_look] if math.isfinite(next_look) else []
+            if math.isfinite(next_look):
+                draft.wake_times.append(next_look)
 
 
 def _pauses(replica: Replica, facts: Facts, now: float, draft: Draft) -> bool:
