@@ -23,6 +23,7 @@ from flyted.contract.errors import InvalidInput, StoreCorrupt, Unsupported
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.effects import Units
+from flyted.daemon.images import given
 from flyted.daemon.images.builds import Builds
 from flyted.daemon.images.renewed import Rebuild, Renewals
 from flyted.daemon.images.roots import Roots, RootSettings
@@ -32,7 +33,7 @@ from flyted.host import foreign_file
 from flyted.host import machine as host
 from flyted.plan import volumes
 from flyted.plan.actions import BuildImage
-from flyted.plan.engines.shape import program_of, shape_of
+from flyted.plan.engines.shape import shape_of
 from flyted.plan.facts import ImageFact, Platform, RootFact
 from flyted.plan.images import root_check, root_script
 from flyted.plan.images.build_unit import (
@@ -57,7 +58,6 @@ from flyted.plan.secrets import BuildGrant
 _RECORD_LIMIT = 1 << 20
 _UNKNOWN = RootFact((), python="/unknown")
 """A root that is not made yet: what could be wrong with it is looked at when it is."""
-_HOMES = ("/home/", "/root/", "/run/user/")
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Images:
         :class:`SecretNotFound` for a secret that the build needs, :class:`BuildFailed` when a build failed.
         """
         if spec.python_env:
-            return _given(spec.python_env)
+            return given.image(spec.python_env)
         recipe = self.recipe_for(spec)
         image = await self.build(recipe, f"the image of {spec.key}", emit, of_image(spec.image))
         self.renewals.made(image.hash)
@@ -105,8 +105,8 @@ class Images:
         """
         if spec.python_env:
             volumes.check(spec, rooted=False)
-            _given(spec.python_env)
-            _check_program(spec)
+            given.image(spec.python_env)
+            given.check_program(spec)
         else:
             recipe = self.recipe_for(spec)
             volumes.check(spec, rooted=isinstance(recipe, RootRecipe))
@@ -324,27 +324,3 @@ def _check_build(spec: AppSpec, installs: tuple[Install, ...]) -> None:
             "which does not start without one",
             hint="use an environment with a build for CPUs: flytectl serve FILE --cpu --python-env DIR",
         )
-
-
-def _check_program(spec: AppSpec) -> None:
-    """Raise :class:`InvalidInput` for an environment without the program that the app runs."""
-    if not spec.command:
-        raise no_program(spec.key)
-    name, package = program_of(spec)
-    if name and not Path(spec.python_env, "bin", name).exists():
-        raise InvalidInput(
-            f"{spec.python_env} has no program {name}, which starts app '{spec.key}'",
-            hint=f"/usr/lib/flyted/bin/uv --system-certs pip install --python {spec.python_env} {package}",
-        )
-
-
-def _given(path: str) -> ImageFact:
-    if path.startswith(_HOMES):
-        raise InvalidInput(
-            f"apps cannot see home folders, so {path} cannot be their environment",
-            hint=f"make one elsewhere: sudo python3 -m venv /opt/{Path(path).name}",
-        )
-    python = Path(path, "bin/python")
-    if not python.exists():
-        raise InvalidInput(f"{path} is not a Python environment that every user may read: no {python}")
-    return ImageFact(path=path, note=f"environment {path}, as given")
