@@ -204,7 +204,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     with _heard(units, loop):
         leases.resume()
         execute.sweep_starts()
-        unused.soon()
+        unused.resume()
         await _run(parts, loop)
 
 

@@ -80,7 +80,7 @@ class Loop:
 
     def unit_changed(self, unit: str) -> None:
         """Request a pass if the unit's change may change the plan; "": changes of any unit may have been missed."""
-        if self._look.heard(unit):
+        if self._look.heard(unit) or self._upkeep.heard(unit):
             self.poke()
 
     async def settle(self) -> None:

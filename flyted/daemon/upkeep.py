@@ -53,19 +53,26 @@ class Upkeep:
         self._poke()
 
     def facts(self) -> UpkeepFacts:
-        """Return the current facts; the folder of images is read only when a removal is requested."""
-        wanted = self._images.builds.wanted
-        disk = self._unused.look() if may_remove(wanted, self._under_way) else None
+        """Return the current facts; the folder of images is read only when a removal is requested.
+
+        Raises :class:`HostFailure` if systemd does not answer.
+        """
+        wanted, earlier = self._images.builds.wanted, self._images.builds.earlier.running()
+        disk = self._unused.look() if may_remove(wanted, self._under_way, earlier) else None
         return UpkeepFacts(
             time=self._clock.time(),
             under_way=frozenset(self._under_way),
-            images=ImageFacts(wanted, self._images.in_use(), disk),
+            images=ImageFacts(wanted, self._images.in_use(), disk, earlier),
             tokens=self._tokens.facts(),
             certificate=self._tls.facts(),
             orders=self._acme.kept.facts(),
             revocable=self._acme.kept.revocable(self._tls.told),
             apply_at=self._tls.apply_at(),
         )
+
+    def heard(self, unit: str) -> bool:
+        """Report whether the change of a unit can change the plan; "" stands for any unit."""
+        return self._images.builds.earlier.heard(unit)
 
     def begin(self, action: UpkeepAction) -> None:
         """Begin an action of the plan that was made of :meth:`facts`, with nothing awaited in between."""

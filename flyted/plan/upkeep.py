@@ -19,7 +19,7 @@ from flyted.plan.actions import (
     RevokeCertificate,
     UpkeepAction,
 )
-from flyted.plan.images.unused import sweep
+from flyted.plan.images.unused import REMOVALS, sweep
 from flyted.plan.ingress.orders import plan_orders
 from flyted.plan.ingress.revocations import plan_revocations
 from flyted.plan.upkeep_facts import UpkeepFacts
@@ -43,11 +43,11 @@ def plan_upkeep(facts: UpkeepFacts) -> UpkeepPlan:
 
 def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     images, disk = facts.images, facts.images.disk
-    if any(isinstance(action, RemoveImages) for action in facts.under_way):
+    if any(isinstance(action, RemoveImages) for action in facts.under_way) or not REMOVALS.isdisjoint(images.earlier):
         return ()
     if images.wanted:
         return tuple(each for each in sorted(images.wanted, key=repr) if each not in facts.under_way)
-    if disk is None or not may_remove(images.wanted, facts.under_way):
+    if disk is None or not may_remove(images.wanted, facts.under_way, images.earlier):
         return ()
     found = sweep(
         disk.found, disk.used | images.held, disk.unused_since, facts.time, crowded=disk.crowded,
@@ -58,12 +58,14 @@ def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     return (RemoveImages(found.remove, tuple(found.unused_since.items())),)
 
 
-def may_remove(wanted: Collection[BuildAction], under_way: Collection[UpkeepAction]) -> bool:
+def may_remove(wanted: Collection[BuildAction], under_way: Collection[UpkeepAction], earlier: Collection[str]) -> bool:
     """Report whether images may be removed now: not while one is wanted, or one is built or removed.
 
-    A removal also empties parts of the cache that a build reads.
+    A removal also empties parts of the cache that a build reads. ``earlier``: as in :class:`ImageFacts`.
     """
-    return not wanted and not any(isinstance(action, (BuildAction, RemoveImages)) for action in under_way)
+    return (
+        not wanted and not earlier and not any(isinstance(action, (BuildAction, RemoveImages)) for action in under_way)
+    )
 
 
 def _tokens(facts: UpkeepFacts) -> UpkeepPlan:

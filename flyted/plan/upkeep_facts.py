@@ -29,13 +29,15 @@ class ImagesOnDisk:
 class ImageFacts:
     """The requests for images.
 
-    ``wanted``: somebody waits for its result. ``held``: hashes of images that are about to
-    use. ``disk``: read only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`).
+    ``wanted``: somebody waits for its result. ``held``: hashes of images that are about to be used. ``disk``: read
+    only when unused images are asked for, and may be removed (:func:`upkeep.may_remove`). ``earlier``: the units of
+    builds and removals that an earlier flyted began and that still run.
     """
 
     wanted: frozenset[BuildAction] = frozenset()
     held: frozenset[str] = frozenset()
     disk: ImagesOnDisk | None = None
+    earlier: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

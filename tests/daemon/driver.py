@@ -121,7 +121,7 @@ class Daemon:
         self.ingress.haproxy.tell_load = self.loop.more_load
         self.leases.resume()
         self.execute.sweep_starts()
-        self.unused.soon()
+        self.unused.resume()
         self.task(self.loop.find_outdated())
         self.task(self.loop.run())
         self.task(self.loop.settle_at_start())

@@ -24,13 +24,13 @@ from tests.daemon.world_units import WorldUnits
 
 
 class World(WorldUnits):
-    """The machine. ``bus``: whether systemd can be asked; ``haproxy_s``, ``build_s``: what these take."""
+    """The machine. ``bus``: whether systemd can be asked; ``haproxy_s``, ``build_s``, ``removal_s``: their seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
         super().__init__(loop, folder)
         self.images = folder / "images"
         self.layers = Layers(folder)
-        self.steps = Steps(self.own)
+        self.steps = Steps(self.own, self.tell)
         self.ingress_unit = "active"
         self.working: dict[Replica, list[str]] = {}
         self.sleeps: Callable[[Pair], None] = lambda _pair: None
@@ -39,7 +39,7 @@ class World(WorldUnits):
         self.stop_ingress: Callable[[str], None] = lambda _unit: None
         self.listening = listeners(Listen())
         self.built: list[str] = []
-        self.bus, self.haproxy_s, self.build_s = True, 0.01, 5.0
+        self.bus, self.haproxy_s, self.build_s, self.removal_s = True, 0.01, 5.0, 0.0
         self.memory_bytes = 1 << 40
         self._awaited: tuple[str, asyncio.Future[Replica | None]] | None = None
         self._jobs: set[asyncio.Future[Any]] = set()
@@ -62,6 +62,7 @@ class World(WorldUnits):
     def units(self, patterns: tuple[str, ...]) -> list[UnitFact]:
         """The units that systemd knows."""
         known = {INGRESS_UNIT: self.ingress_unit}
+        known |= dict.fromkeys(self.steps.names, "active")
         for replica, pair in self.pairs.items():
             known |= {replica.service: pair.service, **({replica.socket: pair.socket} if pair.socket else {})}
         found = {name: active for name, active in known.items() if any(fnmatch.fnmatchcase(name, p) for p in patterns)}
@@ -110,23 +111,27 @@ class World(WorldUnits):
         """Do what a unit of a build does, or one that removes something."""
         images = self.images
         if name == "flyted-build-removal.service":
+            await asyncio.sleep(self.removal_s)
             for image in images.iterdir():
                 if image.name in str(wanted):
                     shutil.rmtree(image)
+                    if f"flyted-build-{image.name}.service" in self.steps.names:
+                        self.fault(f"image {image.name} is removed while it is built")
             return UnitEnd("success", 0)
         if name.startswith(("flyted-layer-", "flyted-pull-")):
             return await self.layers.run(name, wanted)
         if not name.startswith("flyted-build-"):
             return UnitEnd("success", 0)
         self.built.append(name)
+        digest = name.removeprefix("flyted-build-").removesuffix(".service")
+        (images / digest).mkdir(exist_ok=True)
         await asyncio.sleep(self.build_s)
         if "broken-package" in str(wanted):
+            shutil.rmtree(images / digest)
             return UnitEnd("exit-code", 1)
-        digest = name.removeprefix("flyted-build-").removesuffix(".service")
         record = {
             "hash": digest, "python_asked": "3.12", "python": "3.12.1", "note": "", "packages": 3, "built_at": 1.0,
             "built": [],
         }  # fmt: skip
-        (images / digest).mkdir(exist_ok=True)
         (images / digest / "image.json").write_text(json.dumps(record))
         return UnitEnd("success", 0)

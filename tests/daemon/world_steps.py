@@ -14,10 +14,14 @@ Work = Callable[[str, Mapping[str, Any]], Awaitable[UnitEnd]]
 
 
 class Steps:
-    """The units that run now. ``own``: the tasks of the machine, which flyted's end does not end."""
+    """The units that run now.
 
-    def __init__(self, own: set[asyncio.Task[Any]]) -> None:
+    ``own``: the tasks of the machine, which flyted's end does not end. ``tell``: tells the daemon that a unit changed.
+    """
+
+    def __init__(self, own: set[asyncio.Task[Any]], tell: Callable[[str], None]) -> None:
         self._own = own
+        self._tell = tell
         self._running: dict[str, asyncio.Task[UnitEnd]] = {}
         self.stopped: list[str] = []  # the units that flyted has stopped
 
@@ -50,6 +54,7 @@ class Steps:
 
     def _over(self, name: str, wanted: Mapping[str, Any]) -> None:
         self._own.discard(self._running.pop(name))
+        self._tell(name)
         if wanted.get(OUTPUT) is not None:
             os.close(wanted[OUTPUT])
 

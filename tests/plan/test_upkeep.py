@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flyted.plan.actions import BuildImage, CheckTokens, RemoveImages, RenewCertificate
-from flyted.plan.images.unused import KEPT_S
+from flyted.plan.images.unused import KEPT_S, REMOVALS
 from flyted.plan.upkeep import UpkeepPlan, may_remove, plan_upkeep
 from flyted.plan.upkeep_facts import CertificateFact, ImageFacts, ImagesOnDisk, TokenFacts, UpkeepFacts
 
@@ -33,10 +35,21 @@ def test_nothing_is_built_during_a_removal_nor_removed_during_a_build() -> None:
     assert plan(ImageFacts(frozenset({BuildImage(C)}), disk=OLD)) == (BuildImage(C),)
     assert plan(ImageFacts(disk=OLD), FOR_A) == ()
     assert plan(ImageFacts(disk=OLD), REMOVAL) == ()
-    assert not may_remove((), (FOR_A,))
-    assert not may_remove((), (REMOVAL,))
-    assert not may_remove({FOR_A}, ())
-    assert may_remove((), ())
+    assert not may_remove((), (FOR_A,), ())
+    assert not may_remove((), (REMOVAL,), ())
+    assert not may_remove({FOR_A}, (), ())
+    assert not may_remove((), (), {"flyted-pull-x.service"})
+    assert may_remove((), (), ())
+
+
+@pytest.mark.parametrize("removal", sorted(REMOVALS))
+def test_what_an_earlier_flyted_left_running_counts_too(removal: str) -> None:
+    """Builds go on beside a build; nothing is built beside a removal."""
+    wanted, build = frozenset({FOR_A}), frozenset({f"flyted-build-{B}.service"})
+    assert plan(ImageFacts(wanted, earlier=build)) == (FOR_A,)
+    assert plan(ImageFacts(disk=OLD, earlier=build)) == ()
+    assert plan(ImageFacts(wanted, earlier=frozenset({removal}))) == ()
+    assert plan(ImageFacts(disk=OLD, earlier=frozenset({removal}))) == ()
 
 
 def test_unused_images_are_removed_when_somebody_has_asked() -> None:

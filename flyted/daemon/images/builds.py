@@ -16,6 +16,7 @@ from flyted.contract.answers.events import BUILD, STEP, Event, Progress
 from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
+from flyted.daemon.images.earlier import EarlierUnits
 from flyted.host.output import lines_to
 from flyted.plan.actions import BuildAction
 from flyted.plan.facts import UnitEnd
@@ -89,7 +90,8 @@ class Build:
 class Builds:
     """The builds that are requested or in progress, by their action. ``poke``: requests a pass of the loop."""
 
-    def __init__(self, poke: Callable[[], None]) -> None:
+    def __init__(self, units: Units, poke: Callable[[], None]) -> None:
+        self.earlier = EarlierUnits(units)
         self._poke = poke
         self._builds: dict[BuildAction, Build] = {}
 

@@ -80,7 +80,7 @@ class Images:
 
     def __post_init__(self) -> None:
         """Begin with no builds."""
-        self.builds = Builds(self.poke)
+        self.builds = Builds(self.units, self.poke)
         self.renewals = Renewals(self.folder.parent / "renewed-images.json")
         self.roots = Roots(self.units, self.folder.parent, self.builds, self.granted, self.root_settings)
 
@@ -153,7 +153,8 @@ class Images:
             if isinstance(recipe, RootRecipe):
                 work = partial(self._built_root, recipe, digest, what, rebuild)
                 return await self.builds.get(action, what, emit, work, hold)
-            record = self._record(digest) if digest not in self.removing and action not in self.builds.wanted else None
+            removed = digest in self.removing or self.builds.earlier.remove()
+            record = self._record(digest) if not removed and action not in self.builds.wanted else None
             if record is not None:
                 return await _image(recipe, digest, record, emit)
             return await self.builds.get(action, what, emit, partial(self._built, recipe, digest, what), hold)

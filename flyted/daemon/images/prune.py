@@ -37,5 +37,9 @@ class PruneVerbs:
         return removed
 
     async def _tell_of_builds(self, call: Call) -> None:
-        if self._unused.images.builds.wanted:
+        builds = self._unused.images.builds
+        if builds.wanted:
             await call.emit(Progress(STEP, "images are being built; nothing is deleted before they are ready"))
+        for unit in sorted(builds.earlier.running()):
+            since = "was begun before flyted was restarted, and still runs"
+            await call.emit(Progress(STEP, f"{unit} {since}; nothing is deleted before it ends"))

@@ -29,14 +29,18 @@ from flyted.plan.facts import ImageFact, StoredApp
 from flyted.plan.images.build_unit import remove_unit
 from flyted.plan.images.layer_unit import remove_layers_unit
 from flyted.plan.images.pull_unit import forget_unit
-from flyted.plan.images.unused import in_use, is_crowded, mounted, sweep
+from flyted.plan.images.unused import (
+    IMAGE_REMOVAL,
+    LAYER_REMOVAL,
+    PULL_REMOVAL,
+    in_use,
+    is_crowded,
+    mounted,
+    sweep,
+)
 from flyted.plan.upkeep_facts import ImagesOnDisk
 
 log = logging.getLogger(__name__)
-
-UNIT = "flyted-build-removal.service"
-LAYERS_UNIT = "flyted-layer-removal.service"
-PULLS_UNIT = "flyted-pull-removal.service"
 
 
 @dataclass
@@ -54,6 +58,14 @@ class UnusedImages:
     _asked: bool = field(default=False)
     _renewed: set[str] = field(default_factory=set)
     _waiting: list[asyncio.Future[Pruned]] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Find what an earlier flyted left running, and request a search for unused images after its end.
+
+        Raises :class:`HostFailure` if systemd does not answer.
+        """
+        self.images.builds.earlier.find()
+        self.soon()
 
     def soon(self) -> None:
         """Request a search for unused images in the next pass that may remove some: after the running builds.
@@ -165,12 +177,12 @@ class UnusedImages:
         before, _size = disk_space(self.images.folder)
         venvs, layers = ([each for each in names if each in found] for found in self._found())
         self.images.roots.forget(names)  # first: a layer that is half removed is not complete
-        whole = await self._run(UNIT, remove_unit(venvs, prune=True))
+        whole = await self._run(IMAGE_REMOVAL, remove_unit(venvs, prune=True))
         freed = max(disk_space(self.images.folder)[0] - before, 0)
         if layers:
-            whole &= await self._run(LAYERS_UNIT, remove_layers_unit(layers))
+            whole &= await self._run(LAYER_REMOVAL, remove_layers_unit(layers))
         if PULLED in names:
-            await self.units.run_transient(PULLS_UNIT, forget_unit(), clean=["state"])
+            await self.units.run_transient(PULL_REMOVAL, forget_unit(), clean=["state"])
         return freed, whole
 
     def _told(self, names: Collection[str]) -> Pruned:

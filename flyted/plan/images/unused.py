@@ -15,6 +15,11 @@ from flyted.plan.facts import StoredApp
 KEPT_S = 7 * 86400.0
 """Seconds that an unused image is kept: an app may be deployed again, or a change taken back, without a build."""
 KEPT_WHEN_CROWDED_S = 3600.0
+IMAGE_REMOVAL = "flyted-build-removal.service"
+LAYER_REMOVAL = "flyted-layer-removal.service"
+PULL_REMOVAL = "flyted-pull-removal.service"
+REMOVALS = frozenset((IMAGE_REMOVAL, LAYER_REMOVAL, PULL_REMOVAL))
+"""The units that delete images, layers, and what was downloaded for them."""
 CROWDED_SHARE = 0.05
 CROWDED_BYTES = 2 << 30
 _LAYER = re.compile(r"/layers/([0-9a-f]{32})/diff\b")
