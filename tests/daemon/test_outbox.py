@@ -13,6 +13,7 @@ from flyted.contract.answers.events import BUILD, Progress
 from flyted.daemon.api import outbox
 from flyted.daemon.api.outbox import ClientGone, Outbox
 from flyted.daemon.images.builds import Build
+from tests.daemon import event_loop
 
 LINE = wire.encode({"event": Progress(BUILD, "x" * 1000)})
 
@@ -175,3 +176,49 @@ def test_a_slow_watcher_holds_up_no_build_that_others_wait_for(impatient: None) 
         boxes[0].close()
 
     run(work())
+
+
+def test_watchers_that_come_one_after_the_other_hold_up_a_build_no_longer_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of ten joins when there is no patience left with those before it, and reads nothing; one reads all."""
+    monkeypatch.setattr(outbox, "MOST_BYTES", 10 * len(LINE))
+
+    async def work() -> None:
+        quick, others = Reader(), [Reader() for _ in range(10)]
+        quick.reads(10_000)
+        boxes = [Outbox(reader) for reader in (quick, *others)]
+        watching: list[asyncio.Future[str]] = []
+
+        async def emit_to(box: Outbox, event: object) -> None:
+            await box.put(wire.encode({"event": event}))
+
+        def join(box: Outbox) -> None:
+            watching.append(asyncio.ensure_future(build.watched(partial(emit_to, box), "")))
+
+        async def lines(emit: object) -> str:
+            for number in range(500):
+                if number % 50 == 0:
+                    join(boxes[number // 50 + 1])
+                    await asyncio.sleep(0)
+                await emit(Progress(BUILD, f"line {number} {'x' * 1000}"))  # type: ignore[operator]
+            return "made"
+
+        build = Build(lines, lambda: None)
+        join(boxes[0])
+        await asyncio.sleep(0)
+        began = asyncio.get_running_loop().time()
+        await build.carry_out()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(outbox.PATIENCE_S)
+        assert await asyncio.gather(*watching) == ["made"] * 11
+        await boxes[0].sent()
+        assert [text.partition(" x")[0] for text in quick.texts] == [f"line {number}" for number in range(500)]
+        others[-1].reads(10_000)
+        await boxes[-1].sent()
+        texts = [text for text in others[-1].texts if not text.startswith("line ")]
+        gap = f"{50 - len(others[-1].texts) + 1} lines are left out here: they came faster than they were read"
+        assert texts == [gap]
+        for box in boxes:
+            box.close()
+
+    event_loop.run(work())

@@ -39,15 +39,18 @@ class Outbox:
         """Have a frame sent after those before it; nothing happens for a client that is gone.
 
         While :data:`MOST_BYTES` are held, this waits for the client, :data:`PATIENCE_S` in total. After that, frames
-        for which there is no room are left out, and the client is told how many.
+        for which there is no room are left out, and the client is told how many; so is a frame whose caller is
+        cancelled while this waits.
         """
-        if not self._fits(frame):
-            await self._wait(frame)
-        if not self._fits(frame):
-            self._left_out += 1
-            return
-        self._tell_of_gap()
-        self._add(frame)
+        try:
+            if not self._fits(frame):
+                await self._wait(frame)
+        finally:
+            fits = self._fits(frame)
+            self._left_out += not fits
+        if fits:
+            self._tell_of_gap()
+            self._add(frame)
 
     async def sent(self) -> None:
         """Return when the client has read all frames. Raises :class:`ClientGone`."""
