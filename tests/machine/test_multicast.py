@@ -132,9 +132,9 @@ def becomes(wanted: object, look: Callable[[], object]) -> object:
     return seen
 
 
-def active() -> str:
-    """The state of the unit that announces."""
-    done = subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True, check=False)
+def active(unit: str = UNIT) -> str:
+    """The state of the unit that announces, or of another one."""
+    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
@@ -191,6 +191,7 @@ def test_avahi_starts_anew(house: str) -> None:
     must("systemctl", "restart", "avahi-daemon")
     assert becomes([OURS], lambda: looked_up(f"{APP}.{DOMAIN}")) == [OURS]
     must("systemctl", "kill", "-s", "KILL", "avahi-daemon.service")
+    assert becomes("failed", lambda: active("avahi-daemon.service")) == "failed"  # before that, its start does nothing
     must("systemctl", "start", "avahi-daemon")
     assert becomes([OURS], lambda: looked_up(f"{APP}.{DOMAIN}")) == [OURS]
 
