@@ -55,16 +55,21 @@ def span(name: str, found: Mapping[str, Iterable[str]]) -> str:
 
 def asked(version: str) -> list[str]:
     """Return what a version has, by installing it. Raise CalledProcessError if it cannot be installed or read."""
-    uv = str(Path(sys.executable).with_name("uv"))
     packages = [word for name in (f"flyte=={version}", "fastapi", "uvicorn") for word in ("--with", name)]
-    command = [uv, "run", "-q", "--isolated", "--no-project", "--python", sys.executable, *packages, "python",
-               "-W", "ignore", "-m", "tests.compat.names"]  # fmt: skip
+    run = [_uv(), "run", "-q", "--system-certs", "--isolated", "--no-project", "--python", sys.executable]
+    command = [*run, *packages, "python", "-W", "ignore", "-m", "tests.compat.names"]
     with tempfile.TemporaryDirectory() as folder:
         more = {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1", "UV_NO_PROGRESS": "1"}
         done = subprocess.run(
             command, cwd=folder, env=os.environ | more, stdout=subprocess.PIPE, text=True, check=True
         )
     return done.stdout.splitlines()
+
+
+def _uv() -> str:
+    """The one beside this Python, or the package's, in a machine whose Python is the distribution's."""
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else "/usr/lib/flyted/bin/uv"
 
 
 def main(versions: list[str]) -> None:
