@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress.clients import PERIOD_S, ClientRules, limits_value
 from flyted.plan.ingress.state import IngressState
 from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, parsed, until
@@ -150,6 +151,44 @@ def test_a_client_cannot_come_from_this_machine_through_a_proxy(box: Machine) ->
     headers = f"Host: {HOST}\r\nAuthorization: x\r\n{by('127.0.0.1', CLIENT)}Connection: close\r\n"
     answer = box.send_plain(f"GET / HTTP/1.1\r\n{headers}\r\n".encode())
     assert parsed(answer)[2].startswith("403: these credentials were sent unencrypted")
+
+
+OWN = ((GATEWAY_HOST, "/"), (GATEWAY_HOST, "/flyteidl2.app.AppService/List"), (HOST, "/.flyted/session"))
+"""What is for users of this machine: the login, Flyte's API, and where a browser gets an app's cookie."""
+
+
+def gateways(box: Machine, before: bytes = b"", headers: str = "", *, plain: bool = False) -> int:
+    """How many of these addresses lead to the gateway."""
+    gateway, port = box.gateway(), box.listen.http_port if plain else box.listen.https_port
+    for host, path in OWN:
+        connection = socket.create_connection(("127.0.0.1", port), 10)
+        connection.sendall(before)
+        with connection if plain else box.tls().wrap_socket(connection, server_hostname=HOST) as sent:
+            exchange(sent, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n".encode())
+    gateway.close()
+    gateway.path.unlink()
+    return len(gateway.seen)
+
+
+def test_a_client_of_a_proxy_on_this_machine_is_not_on_this_machine(box: Machine) -> None:
+    """The proxy comes to a loopback address, and passes on whatever Host its client sends."""
+    assert gateways(box) == len(OWN), "a user of this machine"
+    assert gateways(box, headers=by("127.0.0.1")) == len(OWN), "also by the proxy"
+    for client in (CLIENT, "203.0.113.9", f"127.0.0.1, {CLIENT}", f"{CLIENT}, 198.51.100.7"):
+        assert gateways(box, headers=by(client)) == 0, client
+        assert gateways(box, headers=by(client), plain=True) == 0, client
+
+
+def test_the_login_is_not_on_the_network(tmp_path: Path) -> None:
+    """By the PROXY protocol clients come from addresses, and to addresses, that are not this machine's loopback."""
+    with ingress(tmp_path, ClientRules(proxy_protocol=("127.0.0.1",))) as box:
+        for source, to, found in (
+            ("127.0.0.1", "127.0.0.1", len(OWN)),
+            ("203.0.113.9", "198.51.100.1", 0),
+            ("203.0.113.9", "127.0.0.1", 0),
+            ("198.51.100.1", "198.51.100.1", 0),
+        ):
+            assert gateways(box, f"PROXY TCP4 {source} {to} 5000 443\r\n".encode()) == found, (source, to)
 
 
 def test_an_app_may_allow_less_or_more_and_that_is_for_everybody(tmp_path: Path) -> None:

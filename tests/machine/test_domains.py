@@ -130,6 +130,14 @@ def test_the_gateway_is_not_on_the_network(house: Path, host: str, address: str)
     assert curl(f"https://flyted.localhost:{port()}/")[0] != 421
 
 
+def test_the_login_is_not_on_the_network(house: Path) -> None:
+    """At an app's local name a visitor comes to the app, also where users of this machine come to the gateway."""
+    path = "/.flyted/session"
+    assert curl(f"https://{APP}.apps.localhost:{port()}{path}")[0] == 401
+    for host in (f"{APP}.apps.localhost", f"{APP}.{HOUSE}"):
+        assert visit(host, house, OURS, "--insecure", "--request-target", path) == "404", host
+
+
 def test_a_certificate_of_ones_own(app: str, house: Path, office: Office) -> None:
     """It is shown for its domain alone, and replaced while visitors come and go."""
     assert app

@@ -39,9 +39,9 @@ RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUAR
     http-request unset-var(txn.guarded) if { var(txn.guarded) -m str . } { path_beg /upload/ } { method PUT }
     acl guarded var(txn.guarded) -m found
     acl gateway var(txn.app) -m str @GATEWAY@
-    # the login's pages and cookies are at the machine's own names alone
+    # the login's pages and cookies are at the machine's own names alone, and for clients on it
     acl own_name var(txn.app),strcmp(txn.host) eq 0
-    http-request set-var(txn.own_pages) int(1) if { path_beg @OWN_PATH@ } own_name
+    http-request set-var(txn.own_pages) int(1) if { path_beg @OWN_PATH@ } own_name @LOCAL@
     acl own_pages var(txn.own_pages) -m found
     acl token_sent req.fhdr(authorization) -m reg @SHAPE@
     acl own_header req.fhdr(x-flyte-authorization) -m found

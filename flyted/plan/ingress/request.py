@@ -18,6 +18,9 @@ MOST_FIELDS = 256
 MOST_LENGTH = 18
 """The most digits of Content-Length: HAProxy counts in 64 bits, and takes 2^64+1 for 1."""
 
+LOCAL = "{ src 127.0.0.0/8 ::1 } { dst 127.0.0.0/8 ::1 }"
+"""Who is on this machine: a proxy on it has its client's address (clients.py), and comes to loopback all the same."""
+
 FORM = r"""    http-request set-var(txn.path) path
     http-request return status 431 @TEXT@ hdr Connection close \
 string "431: the headers of this request are too large: @MOST_BYTES@ bytes and @MOST_FIELDS@ fields are the limit\n" \
@@ -61,12 +64,12 @@ CHECKS = (
     # clients fetch the certificate of this machine's authority before they trust it, so also unencrypted
     http-request set-var(txn.authority) var(txn.host),map(@FILES@/@AUTHORITIES@) \
 if { path @AUTHORITY_PATHS@ } { method GET HEAD }
-    # the gateway answers at this machine's loopback, and at the names that the table gives it: a client of the network
+    # the gateway answers clients on this machine, and at the names that the table gives it: a client of the network
     # that calls it by its own name gets no answer
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \
 string "421: this machine has no app of this name; its operator can list the apps: flytectl app ls\n" \
 unless { var(txn.server) -m found } || { var(txn.unavailable) -m found } \
-|| { var(txn.app) -m str @GATEWAY@ } { dst 127.0.0.0/8 ::1 } \
+|| { var(txn.app) -m str @GATEWAY@ } @LOCAL@ \
 || { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } || { var(txn.authority) -m found }
     # clients of a domain that has moved are sent to the app's name at another one; flyted's own name is not moved
     http-request set-var(txn.moved) var(txn.host),field(2,.,0),map(@FILES@/@REDIRECTS@) \
