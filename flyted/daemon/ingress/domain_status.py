@@ -11,6 +11,7 @@ from flyted.contract.names import own_host
 from flyted.daemon.config import Config
 from flyted.daemon.effects import Clock
 from flyted.daemon.ingress.acme import Acme
+from flyted.daemon.ingress.ordered import ONE_FOR_ALL
 from flyted.daemon.ingress.tls import Tls
 from flyted.host import avahi, ca
 from flyted.host.sites import Sites
@@ -44,6 +45,9 @@ class DomainStatuses:
         wrong = next((each for each in revocations if each.problem), None)
         if wrong is not None and not found.problem:
             found = dataclasses.replace(found, problem=wrong.problem, hint=wrong.hint)
+        if not found.problem and (name := self._without_room(site.domain)):
+            problem = f"the ingress has no room for the certificate of {name}"
+            found = dataclasses.replace(found, problem=problem, hint=ONE_FOR_ALL)
         if is_multicast(site.domain) and not found.problem and not avahi.runs():
             problem = "Avahi does not run, so no other machine finds its names"
             found = dataclasses.replace(found, problem=problem, hint="sudo apt install avahi-daemon")
@@ -52,6 +56,11 @@ class DomainStatuses:
             redirect=site.redirect,
             api=own_host(site.domain) if site.api else "", given_until=kept.ends.timestamp() if kept else 0.0,
         )  # fmt: skip
+
+    def _without_room(self, domain: str) -> str:
+        """Return a name of a domain whose certificate the ingress does not have, since there is no room; or ""."""
+        shown = self._acme.kept.names.shown
+        return next((name for name in self._tls.left_out() if shown.get(name) == domain), "")
 
     def _revocations(self, issued: Iterable[Issued]) -> tuple[RevocationStatus, ...]:
         shown = {fingerprint for _name, fingerprint in self._acme.kept.shown()}

@@ -12,7 +12,7 @@ from typing import Any
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.domains import DomainList, DomainPreview, DomainStatus
 from flyted.contract.answers.machine import Done
-from flyted.contract.errors import FlytedError, InvalidInput, NotFound
+from flyted.contract.errors import FlytedError, HostFailure, InvalidInput, NotFound
 from flyted.contract.names import base_domain, printable
 from flyted.daemon.api.verbs import Call, Right, Socket, Verb
 from flyted.daemon.config import Config
@@ -28,6 +28,7 @@ from flyted.host.sites import Sites
 from flyted.host.vault import Vault
 from flyted.plan.facts import StoredApp
 from flyted.plan.ingress import names, revocations, sites
+from flyted.plan.ingress.certificates import ROOM
 from flyted.plan.ingress.dns_providers import variables
 from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, POLICIES, AcmeSettings, Site
 from flyted.plan.ingress.state import Listen
@@ -114,6 +115,7 @@ class Domains:
                 self._acme.keep_variables(domain, given_variables)
             self._keep(site, found)
             await self._apply()
+            self._check_room(after)
         except FlytedError:
             for step in self._back(domain, before, old):  # each, however the others end
                 with contextlib.suppress(FlytedError):
@@ -277,6 +279,15 @@ class Domains:
         self._config.listen = self._listen(self._table.all())
         await self._tls.give()
         await self._loop.settle()
+
+    def _check_room(self, found: tuple[Site, ...]) -> None:
+        """Raise :class:`HostFailure` if the ingress cannot have the certificates of all domains."""
+        left_out = set(self._tls.left_out()) & {site.domain for site in found}
+        if left_out:
+            raise HostFailure(
+                f"the ingress has no room for another certificate: all may have {ROOM} bytes",
+                hint="remove a domain, or give certificates with fewer names: flytectl domain ls",
+            )
 
     def _listen(self, found: tuple[Site, ...]) -> Listen:
         return dataclasses.replace(self._config.listen, addresses=addresses_for(self._configured, found))

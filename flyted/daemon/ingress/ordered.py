@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MOST = 200
 """The most certificates that are ordered: a unit's credentials have room for 1 MiB, and one takes about 4 KiB."""
 _NO_ROOM = f"there is room for {MOST} certificates"
-_ONE_FOR_ALL = "prove the domain by DNS, so that one certificate is for all apps: flytectl domain set --help"
+ONE_FOR_ALL = "prove the domain by DNS, so that one certificate is for all apps: flytectl domain set --help"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class OrderedCertificates:
         found, left_out = self.facts(), dict(self.names.left_out)
         for order in found:
             left_out.pop(order.name, None)
-        out = [Order(name, site, why=_NO_ROOM, hint=_ONE_FOR_ALL) for name, site in left_out.items()]
+        out = [Order(name, site, why=_NO_ROOM, hint=ONE_FOR_ALL) for name, site in left_out.items()]
         return tuple(order for order in (*found, *out) if order.site == domain)
 
     def certificates(self, domain: str) -> Iterator[tuple[str, Given]]:

@@ -20,7 +20,7 @@ from flyted.daemon.ingress.site_certificates import kept
 from flyted.host import ca, whole_file
 from flyted.host.given_certificate import Given
 from flyted.host.vault import Vault
-from flyted.plan.ingress.certificates import Certificate
+from flyted.plan.ingress.certificates import Certificate, that_fit
 from flyted.plan.ingress.sites import ACME, FILE, OWN_CA, WARN_S, Site, hosts
 from flyted.plan.upkeep_facts import CertificateFact
 
@@ -57,6 +57,7 @@ class Tls:
         self._leaves: dict[str, ca.Leaf] = {}
         self._given: dict[str, Given] = {}
         self._certificates: tuple[Certificate, ...] | None = None
+        self._left_out: tuple[str, ...] = ()
         self._told: frozenset[tuple[str, str]] | None = None  # of ACME authorities' certificates; None: not yet
         self._behind = False  # whether the ingress has failed to take what there is
         self._tell_at = 0.0
@@ -84,10 +85,28 @@ class Tls:
         return self._given[domain]
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Return the certificates of all sites that have one, the same until :meth:`renew`."""
+        """Return the certificates of all sites that have one, the same until :meth:`renew`.
+
+        If there is no room for all, those of stopped apps are left out first, and those for whole domains last.
+        """
         if self._certificates is None:
-            self._certificates = tuple(self._of_sites())
+            wanted = sorted(self._of_sites(), key=self._rank)
+            self._certificates = that_fit(wanted)
+            has = {each.name for each in self._certificates}
+            self._left_out = tuple(each.name for each in wanted if each.name not in has)
+            if self._left_out:
+                log.error("the ingress has no room for the certificates of %s", ", ".join(self._left_out))
         return self._certificates
+
+    def left_out(self) -> tuple[str, ...]:
+        """Return the names of the certificates for which the ingress has no room."""
+        self.certificates()
+        return self._left_out
+
+    def _rank(self, certificate: Certificate) -> int:
+        if len(certificate.hosts) > 1:
+            return 0
+        return 1 if self._ordered is not None and certificate.name in self._ordered.names.ordered else 2
 
     def apply_at(self) -> float | None:
         """Return when to :meth:`apply`: the ingress has other certificates of ACME authorities than there are.

@@ -25,6 +25,9 @@ CREDENTIAL = "certificates"
 FILES = f"/run/credentials/{INGRESS_UNIT}/{CREDENTIAL}_"
 """What precedes a file's name where HAProxy finds it (systemd.exec(5): ``ID_FILE``)."""
 LIST = "certificates.list"
+ROOM = 1_000_000
+"""The most bytes of all of them. systemd starts no unit with more than 1 MiB of credentials, and there is one more of
+HAProxy's unit (``CREDENTIALS_TOTAL_SIZE_MAX`` in systemd's src/core/exec-credential.c)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Certificate:
     name: str
     hosts: tuple[str, ...]
     pem: bytes = field(repr=False)
+
+
+def that_fit(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    """Return those for which there is room, the first ones first."""
+    found, left = [], ROOM
+    for each in certificates:
+        size = len(f"{CREDENTIAL}_{each.name}") + len(each.pem)
+        if size <= left:
+            found.append(each)
+            left -= size
+    return tuple(found)
 
 
 def list_text(certificates: Iterable[Certificate], files: str = FILES) -> str:
