@@ -52,6 +52,36 @@ def test_a_domain_that_goes_while_an_order_is_under_way(machine: Machine) -> Non
     machine.close()
 
 
+def test_a_revocation_while_an_order_is_under_way(machine: Machine) -> None:
+    """What comes takes the old one's place, and is not revoked itself: its key is new. Nothing is ordered twice."""
+    authority = Authority(machine)
+
+    async def story() -> None:
+        await served(machine)
+        await later(has(machine, ONE, TWO))
+        old = {found.chain for name in (ONE, TWO) if (found := machine.acme.kept.certificate(name))}
+        go = asyncio.Event()
+
+        async def slow(name: str, properties: dict[str, object], **more: object) -> UnitEnd:
+            await go.wait()
+            return await authority.unit(name, properties, **more)
+
+        machine.systemd.run_transient = slow  # type: ignore[method-assign]
+        await asyncio.sleep(60 * DAY)
+        assert len(machine.acme.jobs) == 2, "both are being renewed"
+        await ask(machine, "domain.revoke", domain=DOMAIN, name="")
+        go.set()
+        await later(lambda: set(authority.revoked) == old)
+        await asyncio.sleep(DAY)
+        assert set(authority.revoked) == old
+        assert authority.revoked_while_shown == []
+        assert sorted(name for _at, name in authority.orders) == [ONE, ONE, TWO, TWO]
+        assert (await ask(machine, "domain.get", domain=DOMAIN))["problem"] == ""
+
+    beside(machine, story)
+    machine.close()
+
+
 @pytest.mark.parametrize("error", [IngressDown("it does not answer"), HostFailure("it refuses")])
 def test_an_ingress_that_does_not_take_a_certificate_is_told_again(machine: Machine, error: HostFailure) -> None:
     """Once a minute, and not at each pass."""

@@ -290,6 +290,29 @@ def test_certificates_that_cannot_be(house: Path, office: Office, tmp_path: Path
     assert visit(f"{APP}.{WORK}", office.authority) == "200"
 
 
+@pytest.mark.long
+def test_no_more_certificates_than_the_ingress_can_start_with(house: Path, tmp_path: Path) -> None:
+    """systemd gives a unit 1 MiB of credentials: what has no room is refused, and the ingress starts as before."""
+    for number in range(20):
+        name, cert, key = f"apps.n{number}.example.net", tmp_path / "cert.pem", tmp_path / "key.pem"
+        authority = new_ca(name, alone=True)
+        pem = issue_leaf(authority, name, alone=True).pem
+        begin = pem.index(b"-----BEGIN PRIVATE KEY")
+        cert.write_bytes(pem[:begin] + authority.cert_pem * (60_000 // len(authority.cert_pem)))
+        key.write_bytes(pem[begin:])
+        words = ("flytectl", "domain", "cert", name, "--cert", str(cert), "--key", str(key))
+        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            break
+    assert "the ingress has no room for another certificate" in done.stderr
+    served = [each["domain"] for each in answer("domain", "ls")["domains"] if each["domain"].endswith(".example.net")]
+    assert len(served) == number > 10
+    sh("systemctl", "restart", "flyted-ingress")
+    assert visit(f"{APP}.{HOUSE}", house) == "200"
+    for each in served:
+        sh("flytectl", "domain", "rm", each, "--yes")
+
+
 def test_the_last_domain_takes_the_addresses_along(app: str, house: Path, office: Office) -> None:
     """And nothing of either is left; the app is where it was."""
     sh("flytectl", "domain", "rm", WORK, "--yes")
