@@ -17,6 +17,7 @@ from flyted.contract.texts import plain_text
 from flyted.plan.freeze import POLICIES, FreezeRules
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
+from flyted.plan.ingress import no_wake
 from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, ClientRules
 from flyted.plan.units import START_S
 
@@ -47,6 +48,7 @@ class Settings:
     url_domain: str = ""
     freeze: str = "never"
     stop_after_s: int = 3600
+    no_wake_paths: tuple[str, ...] = no_wake.PATHS
 
     @property
     def freeze_rules(self) -> FreezeRules:
@@ -58,7 +60,7 @@ class Settings:
         """What the ingress takes from clients."""
         return ClientRules(
             self.trusted_proxies, self.proxy_protocol, self.requests_per_s, self.connections, self.body_bytes,
-            self.access_log,
+            self.access_log, self.no_wake_paths,
         )  # fmt: skip
 
 
@@ -141,6 +143,12 @@ def _stop_after(value: Any) -> int:
     return value
 
 
+def _no_wake(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidInput('must be a list of paths, such as ["/favicon.ico", "/health"]')
+    return no_wake.checked(value)
+
+
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise InvalidInput("must be a table of names and strings")
@@ -209,6 +217,7 @@ SETTINGS = (
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("apps", "freeze", "freeze", _freeze, "Which idle apps are frozen before they are stopped."),
     Setting("apps", "stop_after", "stop_after_s", _stop_after, "Seconds for which an idle app stays frozen."),
+    Setting("apps", "no_wake_paths", "no_wake_paths", _no_wake, "Paths whose requests wake no app."),
     Setting("images", "layer_size", "layer_size", _size, "Disk space that one step of an image's build may use."),
     Setting("images", "mirrors", "mirrors", _mirrors, "Registry → address of its mirror."),
     Setting("images", "registry_secret", "registry_secret", _secret, "Secret with the logins of registries."),

@@ -21,6 +21,7 @@ from flyted.plan.ingress import maps as ingress_maps
 from flyted.plan.ingress import pools as ingress_pools
 from flyted.plan.ingress import state as ingress
 from flyted.plan.ingress.auth import TOKENS, USES, USES_KEPT_S
+from flyted.plan.ingress.no_wake import UNCOUNTED
 
 MOST_NAMED = 32
 """The most servers whose counters are asked for one by one."""
@@ -205,6 +206,8 @@ class Ingress:
                     still.add(command.rpartition("/")[2])
                 else:
                     check(command, answer)
+                if command.startswith("del server "):  # most have none there
+                    await self._haproxy.ask(f"del map {self._files}/{UNCOUNTED} {command.rpartition('/')[2]}")
         finally:  # also after a command whose answer was lost
             self._times_told += 1
             changed = {command.split()[2].rpartition("/")[2] for command in commands if _MAKES.match(command)}
@@ -245,7 +248,7 @@ class Ingress:
         if servers is not None and self._ids.keys() >= set(servers):
             named = list(dict.fromkeys(words for name in servers for words in self._ids[name]))
             which = named if len(named) <= MOST_NAMED else which
-        about = (f"show stat {words}" for words in which)
+        about = (*(f"show stat {words}" for words in which), f"show map {self._files}/{UNCOUNTED}")
         told = self._times_told
         counted = ingress_answers.parse_counted(await self._haproxy.ask("; ".join(["show info", *about])))
         self._rules = counted.structure

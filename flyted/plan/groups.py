@@ -38,6 +38,7 @@ class Share:
     callers: dict[str, str] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
     watched: dict[str, int] = field(default_factory=dict)
+    awake: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""

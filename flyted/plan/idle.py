@@ -42,6 +42,7 @@ class Traffic:
     longest_s: float
     process: str = ""  # the HAProxy process that counted; a new process counts from 0
     uptime_s: float = float("inf")  # seconds for which that process has run
+    uncounted: int = 0  # of those started, the ones that were answered and keep no app awake (ingress/no_wake.py)
 
     def __add__(self, other: Traffic) -> Traffic:
         """Return the counters of both servers together, as if one had all requests; the same process counted them."""
@@ -51,6 +52,7 @@ class Traffic:
             in_flight=self.in_flight + other.in_flight,
             queued=self.queued + other.queued,
             started=self.started + other.started,
+            uncounted=self.uncounted + other.uncounted,
             answered=self.answered + other.answered,
             last_start_age_s=min(ages, default=None),
             longest_s=max(self.longest_s, other.longest_s),
@@ -60,6 +62,14 @@ class Traffic:
     def busy(self) -> bool:
         """True if a request is being answered or waits in the queue."""
         return self.in_flight > 0 or self.queued > 0
+
+    @property
+    def counting(self) -> int:
+        """The number of requests that were started and keep the app awake.
+
+        Between two moments at which nothing is in flight, it differs if one was started.
+        """
+        return self.started - self.uncounted
 
     @property
     def unanswered(self) -> int:
@@ -113,7 +123,7 @@ def look(clock: Clock, traffic: Traffic, now: float) -> Clock:
     lost = clock.unanswered if same else 0
     if traffic.busy:
         return replace(clock, busy=True, since=now, seen=traffic, unanswered=lost)
-    if seen is not None and same and not clock.busy and traffic.started == seen.started:
+    if seen is not None and same and not clock.busy and traffic.counting == seen.counting:
         ended = clock.since  # nothing new
     elif traffic.unanswered != lost:
         ended = now  # at least one request ended without an answer: no counter holds its length

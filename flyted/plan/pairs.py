@@ -133,14 +133,18 @@ def says_it_keeps(status: str) -> bool:
 
 
 def keeps(replica: Replica, facts: Facts, draft: Draft) -> bool:
-    """Report whether the ingress may keep connections to a replica: it runs, is not frozen, and nothing ends it.
+    """Report whether the ingress may keep connections to a replica: its server never closes one, and it is awake."""
+    return replica.service in facts.keeping and is_awake(replica, facts, draft)
+
+
+def is_awake(replica: Replica, facts: Facts, draft: Draft) -> bool:
+    """Report whether a replica answers requests at once: it runs, is not frozen, and nothing ends it.
 
     Call it when the replica's service is planned.
     """
     service = facts.units.get(replica.service)
     return (
-        replica.service in facts.keeping
-        and replica not in facts.busy
+        replica not in facts.busy
         and replica not in draft.resting
         and not rests(service)
         and frozen(replica, facts.units) is False

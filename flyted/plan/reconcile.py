@@ -30,7 +30,7 @@ from flyted.plan.ingress.sites import apis, authorities, domains, redirects
 from flyted.plan.ingress.state import IngressState, Unavailable, unavailable
 from flyted.plan.leaving import beyond, plan_leaving
 from flyted.plan.overdue import ending
-from flyted.plan.pairs import keeps, listens, plan_service, rests, server_of
+from flyted.plan.pairs import is_awake, keeps, listens, plan_service, rests, server_of
 from flyted.plan.replicas import plan_replicas
 from flyted.plan.scaling import Scale
 from flyted.plan.upkeep import plan_upkeep
@@ -84,7 +84,7 @@ def reconcile(
         challenges=facts.challenges, authorities=authorities(facts.sites), redirects=redirects(facts.sites),
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
         sticky=draft.sticky,
-        callers=draft.callers, calls=draft.calls, watched=draft.watched,
+        callers=draft.callers, calls=draft.calls, watched=draft.watched, awake=draft.awake,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
@@ -161,6 +161,8 @@ def _plan_replica(
     draft.hosts[host] = replica.server
     plan_service(replica, spec, facts, clocks, now, draft, runs=spec.min_replicas > 0)
     draft.servers[replica.server] = server_of(replica, h2=spec.h2c, kept=keeps(replica, facts, draft))
+    if is_awake(replica, facts, draft):
+        draft.awake[replica.server] = "yes"
     waits = replica in facts.busy or rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or spec.request_timeout_s:
         draft.timeouts_ms[replica.server] = server_timeout_ms(spec, facts, waits=waits)
@@ -178,8 +180,9 @@ def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: Draft) -> GpuP
     for app in facts.apps if evict else ():
         for replica in evict.keys() & app.serving_replicas:
             if app.current is not None:  # who comes now waits until it has started again
-                timeout = server_timeout_ms(app.current.spec, facts, waits=True)
-                draft.timeouts_ms[pool_name(app.pool or 0) if app.pooled else replica.server] = timeout
+                name = pool_name(app.pool or 0) if app.pooled else replica.server
+                draft.timeouts_ms[name] = server_timeout_ms(app.current.spec, facts, waits=True)
+                draft.awake.pop(name, None)
     failed = frozenset(action.replica for action in plan.failed)
     for app in facts.apps if failed else ():
         members = draft.members.get(app.key.id, frozenset(app.serving_replicas))

@@ -18,7 +18,7 @@ from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.room import room as room_on_gpus
 from flyted.plan.idle import Clock
 from flyted.plan.ingress.pools import pool_name
-from flyted.plan.pairs import listens, plan_service, rests, server_of
+from flyted.plan.pairs import is_awake, listens, plan_service, rests, server_of
 from flyted.plan.replica_room import room
 from flyted.plan.scaling import Counted, Scale
 from flyted.plan.unit_index import UnitFact
@@ -47,6 +47,8 @@ def plan_replicas(
         )  # fmt: skip
         plan_service(replica, spec, facts, clocks, now, draft, runs=spec.min_replicas > 0 or bool(extra))
     draft.hosts[host] = pool
+    if any(is_awake(each, facts, draft) for each in members):
+        draft.awake[pool] = "yes"
     if spec.sticky:
         draft.sticky[pool] = "yes"
     if scale is not None:

@@ -213,9 +213,9 @@ class Life:
 
     # requests
 
-    def request(self, app: str, takes_s: float = 0.1) -> Request:
-        """A request to an app arrives."""
-        request = Request(app, takes_s, self.world.now)
+    def request(self, app: str, takes_s: float = 0.1, *, by_itself: bool = False) -> Request:
+        """A request to an app arrives. ``by_itself``: for a path that wakes no app."""
+        request = Request(app, takes_s, self.world.now, by_itself=by_itself)
         self.requests.append(request)
         self.haproxy.arrive(request)
         return request

@@ -40,6 +40,7 @@ def test_all_settings(tmp_path: Path) -> None:
     body_bytes = "1Mi"
     [apps]
     start_timeout = 20
+    no_wake_paths = ["/health"]
     [images]
     layer_size = "2Gi"
     registry_secret = "logins"
@@ -54,6 +55,7 @@ def test_all_settings(tmp_path: Path) -> None:
         {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
         layer_size="2Gi", registry_secret="logins", trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
         proxy_protocol=("192.0.2.2/32",), access_log=True, requests_per_s=2.5, connections=20, body_bytes=1 << 20,
+        no_wake_paths=("/health",),
     )  # fmt: skip
 
 
@@ -73,6 +75,9 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[ingress]\ntrusted_proxies = ['10.0.0.1/8']", "10.0.0.1/8 has host bits set"),
         ("[ingress]\nproxy_protocol = [7]", "ingress.proxy_protocol"),
         ("[ingress]\naccess_log = 'yes'", "ingress.access_log"),
+        ("[apps]\nno_wake_paths = '/health'", "apps.no_wake_paths"),
+        ("[apps]\nno_wake_paths = [7]", "apps.no_wake_paths"),
+        ("[apps]\nno_wake_paths = ['/']", "apps.no_wake_paths"),
         ("[limits]\nrequests_per_s = true", "limits.requests_per_s"),
         ("[limits]\nrequests_per_s = 0.01", "limits.requests_per_s"),
         ("[limits]\nrequests_per_s = nan", "limits.requests_per_s"),

@@ -32,6 +32,7 @@ class Counters:
     answered: int = 0
     last_start: float | None = None
     longest: float = 0.0
+    uncounted: int = 0
 
 
 class WorldIngress:
@@ -85,6 +86,8 @@ class WorldIngress:
             request.end = f"503 {self.state.unavailable[host].reason}"
         elif server is None:
             request.end = "404"
+        elif request.by_itself and server not in self.state.awake:
+            request.end = "503 not awake"
         else:
             self._pass_on(request, server)
 
@@ -140,6 +143,7 @@ class WorldIngress:
             counters.in_flight -= 1
             if request.end == "answered":
                 counters.answered += 1
+                counters.uncounted += request.by_itself
                 counters.longest = max(counters.longest, self.world.now - request.came)
 
     def unrouted_s(self, replica: Replica) -> float:
@@ -183,7 +187,7 @@ class WorldIngress:
             server: Traffic(
                 each.in_flight, 0, each.started, each.answered,
                 None if each.last_start is None else float(floor(now) - floor(each.last_start)),
-                each.longest, str(self.process), now - self.began,
+                each.longest, str(self.process), now - self.began, each.uncounted,
             )
             for server, each in self.counters.items()
         }  # fmt: skip

@@ -10,20 +10,24 @@ from flyted.contract.names import Replica
 
 @dataclass(eq=False)
 class Request:
-    """A request to an app. ``end``: "" while it waits or runs, then "answered", or why it was not."""
+    """A request to an app. ``end``: "" while it waits or runs, then "answered", or why it was not.
+
+    ``by_itself``: for a path that wakes no app.
+    """
 
     app: str
     takes_s: float
     came: float
     end: str = ""
+    by_itself: bool = False
 
 
 @dataclass(eq=False)
 class Pair:
     """The two units of a replica; ``run`` numbers the runs of its program, so that an old timer finds out.
 
-    ``up_at``: when it came up; ``last_end``: when a request to it ended, whatever way; ``drained``: a stop began after
-    a drain; ``cpu_s``: the CPU time of its service until ``busy_since``, from when it has had requests.
+    ``up_at``: when it came up; ``last_end``: when a request to it ended that keeps it awake; ``drained``: a stop began
+    after a drain; ``cpu_s``: the CPU time of its service until ``busy_since``, from when it has had requests.
     """
 
     replica: Replica

@@ -125,7 +125,8 @@ class WorldUnits:
         pair.cpu_s += self.now - pair.busy_since if self.computes else 0.0
         pair.busy_since = self.now
         pair.held.remove(request)
-        pair.last_end = self.now
+        if not request.by_itself or end != "answered":
+            pair.last_end = self.now
         self.finished(pair.replica, request)
         self.unheld(pair)
 

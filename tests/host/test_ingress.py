@@ -223,7 +223,7 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
         "limits.map": 0o644, "guarded.map": 0o644, "restricted.map": 0o644,
         "open-paths.map": 0o644, "sticky.map": 0o644, "tokens.map": 0o640,
         "callers.map": 0o644, "calls.map": 0o644, "watched.map": 0o644, "load.lua": 0o644,
-        "kept.map": 0o644,
+        "awake.map": 0o644, "kept.map": 0o644, "uncounted.map": 0o644,
     }  # fmt: skip
 
 

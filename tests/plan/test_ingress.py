@@ -93,7 +93,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         authorities={"flyted.box.lan": "box.lan"}, redirects={"old.example.org": "apps.example.org"},
         sticky={"pool-7": "yes"},
         callers={"198.18.4.0": "shop/prod/b"}, calls={"198.18.4.0/llm": "a.apps.localhost"},
-        watched={"pool-7": 3, "pool-8/rate": 21},
+        watched={"pool-7": 3, "pool-8/rate": 21}, awake={"a-r1-0": "yes"},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -115,6 +115,8 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "callers.map": "198.18.4.0 shop/prod/b\n",
         "calls.map": "198.18.4.0/llm a.apps.localhost\n",
         "watched.map": "pool-7 3\npool-8/rate 21\n",
+        "awake.map": "a-r1-0 yes\n",
+        "uncounted.map": "",
         "kept.map": "",
     }
     assert "@" not in re.sub(r"fd@\d|unix@|[_ ,]@ /", "", config), "no placeholder is left"

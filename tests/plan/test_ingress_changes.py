@@ -36,6 +36,7 @@ class Model:
             "open-paths.map": dict(start.state.open_paths),
             "sticky.map": dict(start.state.sticky),
             "watched.map": {n: str(v) for n, v in start.state.watched.items()},
+            "awake.map": dict(start.state.awake),
             "kept.map": dict(start.kept),
         }
 

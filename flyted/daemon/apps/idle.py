@@ -119,4 +119,4 @@ class Idle:
             now = (await self.machine.ingress.stats([replica.server])).get(replica.server)
         except IngressDown:
             return False
-        return now is not None and not now.busy and (now.process, now.started) == (seen.process, seen.started)
+        return now is not None and not now.busy and (now.process, now.counting) == (seen.process, seen.counting)

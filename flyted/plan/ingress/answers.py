@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flyted.contract.errors import HostFailure, InvalidInput
 from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
-from flyted.plan.ingress import kept
+from flyted.plan.ingress import kept, no_wake
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
@@ -143,7 +143,9 @@ class Counted:
 
 
 def parse_counted(text: str) -> Counted:
-    """Parse ``show info``, and each ``show stat`` that was asked for behind it in the same line.
+    """Parse ``show info``, and what was asked for behind it in the same line.
+
+    That is each ``show stat``, then the map of answers that keep no app awake (no_wake.py).
 
     Raises :class:`HostFailure` for an answer that is not valid.
     """
@@ -153,7 +155,9 @@ def parse_counted(text: str) -> Counted:
     ids: dict[str, tuple[str, ...]] = {}
     for row in rows:
         ids[row["svname"]] = (*ids.get(row["svname"], ()), _asked_by(row))
-    return Counted(_traffic(rows, about), ids, process_of(about), structure_of(info))
+    uncounted = no_wake.parse_counts(text)
+    traffic = {n: replace(t, uncounted=uncounted.get(n, 0)) for n, t in _traffic(rows, about).items()}
+    return Counted(traffic, ids, process_of(about), structure_of(info))
 
 
 def _traffic(rows: Iterable[dict[str, str]], about: dict[str, str]) -> dict[str, Traffic]:
@@ -199,6 +203,7 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             callers=tables[CALLERS],
             calls=tables[CALLS],
             watched={n: int(load) for n, load in tables[WATCHED].items()},
+            awake=tables[no_wake.AWAKE],
         )
         keeps = kept.checked(tables[KEPT])
     except (InvalidInput, ValueError) as error:

@@ -10,6 +10,7 @@ from flyted.contract.names import printable
 from flyted.plan.ingress import kept
 from flyted.plan.ingress.auth import GUARDED, TOKENS
 from flyted.plan.ingress.clients import LIMITS
+from flyted.plan.ingress.no_wake import AWAKE
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED, host_of
 from flyted.plan.ingress.pools import place
 from flyted.plan.ingress.state import (
@@ -74,6 +75,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
     keeping = kept.table(wanted.servers.values())
     return [
         *_unset(table[KEPT], live.kept, keeping),  # first: nothing that follows is to meet a kept connection
+        *_unset(table[AWAKE], have.awake, wanted.awake),
         *_unset(table[CALLS], have.calls, wanted.calls),  # before an address can be another app's
         *_unset(table[CALLERS], have.callers, wanted.callers),
         *_set(table[CALLERS], have.callers, wanted.callers),
@@ -95,6 +97,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[KEPT], live.kept, keeping),
         *(f"set server {place(s)} state maint" for s in unwanted if s.pool in pools and s.name not in live.resting),
         *_set(table[HOSTS], hosts, wanted.hosts),
+        *_set(table[AWAKE], have.awake, wanted.awake),
         *_set(table[DOMAINS], have.domains, wanted.domains),
         *_set(table[REDIRECTS], have.redirects, wanted.redirects),
         *_set(table[NAMES], have.names, wanted.names),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from flyted.contract.app import MAX_RATE, MIN_RATE
 from flyted.contract.errors import InvalidInput
+from flyted.plan.ingress import no_wake
 
 LIMITS = "limits.map"
 PERIOD_S = 10
@@ -38,6 +39,7 @@ class ClientRules:
     ``trusted_proxies``: addresses and networks whose X-Forwarded-For counts; ``proxy_protocol``: those that send the
     PROXY protocol. ``requests_per_s`` and ``connections`` are for one client from another machine, the former for each
     app; ``body_bytes`` is for the body of one request. ``access_log``: log each request, not only failures.
+    ``no_wake_paths``: requests for these wake no app (no_wake.py).
     """
 
     trusted_proxies: tuple[str, ...] = ()
@@ -46,6 +48,7 @@ class ClientRules:
     connections: int = CONNECTIONS
     body_bytes: int = 0
     access_log: bool = False
+    no_wake_paths: tuple[str, ...] = no_wake.PATHS
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a limit that is not valid, and for what is no address or network."""
@@ -58,6 +61,7 @@ class ClientRules:
             raise InvalidInput(f"must be {MIN_RATE} to {MAX_RATE} requests a second, or 0 for no limit")
         if self.connections < 0 or self.body_bytes < 0:
             raise InvalidInput("must be 0, for no limit, or more")
+        no_wake.checked(self.no_wake_paths)
 
 
 def limits_value(requests_per_s: float, *, h2c: bool) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import certificates, clients, internal, kept, pools
+from flyted.plan.ingress import certificates, clients, internal, kept, no_wake, pools
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
@@ -175,7 +175,7 @@ backend addresses
 frontend https
 @HTTPS_BINDS@
 @CROWD@@SOURCE@@CHECKS@@REQUESTS@@MOVED@@GUARD@@PATH_RULES@\
-@DOWN@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
+@DOWN@@NO_WAKE@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
     # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
@@ -280,6 +280,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         .replace("@ONE_REQUEST@", kept.ONE_REQUEST)
     )
     front = front.replace("@DOWN@", DOWN).replace("@PLAIN@", PLAIN)
+    rules = listen.clients
+    front = front.replace("@NO_WAKE@", no_wake.frontend_rules(rules.no_wake_paths, places.files, log=rules.access_log))
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {

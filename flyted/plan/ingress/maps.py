@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from flyted.plan.ingress import clients
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import GUARDED
+from flyted.plan.ingress.no_wake import AWAKE, UNCOUNTED
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     CALLERS,
@@ -53,6 +54,8 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         CALLERS: state.callers,
         CALLS: state.calls,
         WATCHED: state.watched,
+        AWAKE: state.awake,
+        UNCOUNTED: {},  # HAProxy counts from 0 when it starts
         KEPT: {},  # a HAProxy that starts keeps no connection until flyted says so (kept.py)
     }
 

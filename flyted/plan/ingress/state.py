@@ -19,6 +19,7 @@ from flyted.contract.names import printable
 from flyted.plan.idle import Traffic
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS, VALUE, ClientRules
+from flyted.plan.ingress.no_wake import AWAKE
 from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED
 
 BACKEND = "apps"
@@ -32,7 +33,7 @@ RATE = "/rate"
 """In it, what follows a pool's name where its requests a second are watched, not those at once."""
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, KEPT,
+    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, AWAKE, KEPT,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -177,6 +178,7 @@ class IngressState:
     callers: Mapping[str, str] = field(default_factory=_empty)  # address of an app that calls others → its key
     calls: Mapping[str, str] = field(default_factory=_empty)  # that address, "/", name of an app → that app's host
     watched: Mapping[str, int] = field(default_factory=_empty)  # pool → load of which HAProxy tells (scaling.watched)
+    awake: Mapping[str, str] = field(default_factory=_empty)  # server or pool of an app that serves → "yes" (no_wake)
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
@@ -190,7 +192,7 @@ class IngressState:
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         hosts += (*self.redirects, *self.redirects.values())
         hosts += (*self.authorities, *self.authorities.values(), *self.calls.values())
-        names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky)
+        names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky, *self.awake)
         for what, fits, words in (
             ("host name", _is_host, hosts),
             ("server name", is_server, names),
