@@ -248,7 +248,8 @@ class Ingress:
         if servers is not None and self._ids.keys() >= set(servers):
             named = list(dict.fromkeys(words for name in servers for words in self._ids[name]))
             which = named if len(named) <= MOST_NAMED else which
-        about = (*(f"show stat {words}" for words in which), f"show map {self._files}/{UNCOUNTED}")
+        about = [f"show stat {words}" for words in which]
+        about += [f"show map {self._files}/{UNCOUNTED}"] if about else []
         told = self._times_told
         counted = ingress_answers.parse_counted(await self._haproxy.ask("; ".join(["show info", *about])))
         self._rules = counted.structure

@@ -241,4 +241,4 @@ def test_counters_are_asked_for_by_the_pool(box):
 
     box.ingress._haproxy.ask = noted
     assert set(asyncio.run(box.ingress.stats(THREE))) == set(THREE)
-    assert asked == ["show info; show stat pool-7 4 -1"]
+    assert asked == [f"show info; show stat pool-7 4 -1; show map {box.files}/uncounted.map"]

@@ -40,7 +40,7 @@ def test_what_has_not_changed_costs_no_question_and_no_write(box, monkeypatch):
     for _ in range(3):
         assert set(asyncio.run(box.ingress.stats())) == {"a-r1-0"}
         assert apply(box, wanted) == Applied()
-    assert questions == ["show info; show stat -1 4 -1"] * 3
+    assert questions == [f"show info; show stat -1 4 -1; show map {box.files}/uncounted.map"] * 3
     box.ingress.write(wanted, box.listen)
     assert {path: path.stat().st_ino for path in box.files.iterdir()} == files
     box.stop()
@@ -74,7 +74,8 @@ def test_of_many_servers_only_those_that_are_asked_about_are_counted(box, monkey
 
     assert counted("a-r1-0") == {"a-r1-0"}
     assert counted("c-r1-0", "b-r1-0") == {"b-r1-0", "c-r1-0"}
-    assert questions == ["show info; show stat apps 4 3; show stat apps 4 2"]
+    uncounted = f"show map {box.files}/uncounted.map"
+    assert questions == [f"show info; show stat apps 4 3; show stat apps 4 2; {uncounted}"]
     assert counted("x-r1-0") == set()
     assert counted("x-r1-0") == set()
     assert questions == ["show info"], "HAProxy does not have it: that is known until something changes"
@@ -102,7 +103,7 @@ def test_a_change_is_told_from_what_was_told_before(box, monkeypatch):
     until(lambda: any(b"/hold" in seen for seen in app.seen))
     left = replace(two, servers={"b-r1-0": two.servers["b-r1-0"]}, hosts={B: "b-r1-0"})
     assert apply(box, left) == Applied(frozenset({"a-r1-0"}))
-    assert questions[0] == "show info; show stat apps 4 1"
+    assert questions[0] == f"show info; show stat apps 4 1; show map {box.files}/uncounted.map"
     assert [q for q in questions if q.startswith("show")] == [questions[0], f"show map {box.files}/tokens.map"]
     app.release.set()
     held.join()
