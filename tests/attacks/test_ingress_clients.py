@@ -203,6 +203,76 @@ def test_an_app_may_allow_less_or_more_and_that_is_for_everybody(tmp_path: Path)
         assert statuses(box, 5) == [200] * 5
 
 
+def through(box: Machine, *requests: str, pause_s: float = 0.2) -> tuple[list[bytes], bytes]:
+    """What the app sees, and what comes back, if a proxy sends these on one connection that it keeps."""
+    app = box._apps[0]
+    before = len(app.seen)
+    answer = b""
+    with box.connect() as connection:
+        connection.settimeout(pause_s)
+        for request in requests:
+            with contextlib.suppress(OSError):
+                connection.sendall(request.encode())
+                while more := connection.recv(65536):
+                    answer += more
+    return app.seen[before:], answer
+
+
+def request(client: str, path: str = "/", more: str = "", method: str = "GET") -> str:
+    """One of a client's, as a proxy passes it on."""
+    return f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n{by(client)}{more}\r\n"
+
+
+def clients(seen: list[bytes]) -> list[bytes]:
+    """Whose requests the app has got, and for what."""
+    return [re.sub(rb"(?s)^\S+ (\S+) .*\r\nx-forwarded-for: ([^\r]*)\r\n.*$", rb"\1 \2", each) for each in seen]
+
+
+def test_a_connection_of_a_proxy_has_many_clients(box: Machine) -> None:
+    """Each request is its own client's; one that has none is the proxy's, and not that of the client before."""
+    nobody = f"GET /n HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+    seen, _ = through(box, request("203.0.113.1", "/a"), request("203.0.113.2", "/b"), nobody, request(CLIENT, "/c"))
+    assert clients(seen) == [b"/a 203.0.113.1", b"/b 203.0.113.2", b"/n 127.0.0.1", b"/c " + CLIENT.encode()]
+    pipelined = request("203.0.113.1", "/a") + request("203.0.113.2", "/b")
+    assert clients(through(box, pipelined)[0]) == [b"/a 203.0.113.1", b"/b 203.0.113.2"]
+    assert statuses(box, MOST, by("203.0.113.9")) == [200] * MOST
+    answer = through(box, request("203.0.113.8"), request("203.0.113.9"), request("203.0.113.8"))[1]
+    assert re.findall(rb"HTTP/1.1 ([0-9]+) ", answer) == [b"200", b"429", b"200"]
+
+
+INNER = request("127.0.0.1", "/smuggled")
+"""What an attacker hides in a request: one that seems to be of a user of this machine."""
+
+
+@pytest.mark.parametrize(
+    ("more", "body"),
+    [
+        (f"Content-Length: {len(INNER)}\r\nTransfer-Encoding: chunked\r\n", f"0\r\n\r\n{INNER}"),
+        ("Content-Length: 5\r\nContent-Length: 0\r\n", INNER),
+        ("Content-Length: 0, 5\r\n", INNER),
+        ("Content-Length: +0\r\n", INNER),
+        ("Content-Length: 0x0\r\n", INNER),
+        ("Transfer-Encoding: xchunked\r\n", f"0\r\n\r\n{INNER}"),
+        ("Transfer-Encoding: chunked, identity\r\n", f"0\r\n\r\n{INNER}"),
+        ("Transfer-Encoding\t: chunked\r\n", f"0\r\n\r\n{INNER}"),
+        ("Transfer-Encoding:\x0bchunked\r\n", f"0\r\n\r\n{INNER}"),
+        (f"Content-Length: {len(INNER)}\r\n", INNER),
+        ("Transfer-Encoding: chunked\r\n", f"{len(INNER):x}\r\n{INNER}\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\n", f"{len(INNER):x};a=\n\r\n{INNER}\r\n0\r\n\r\n"),
+    ],
+)  # fmt: skip
+def test_nothing_is_smuggled_through_a_trusted_proxy(box: Machine, more: str, body: str) -> None:
+    """A proxy that reads lengths in another way cannot be made to send a request of nobody.
+
+    What is hidden in a body stays there, and where the end of a request is not clear the connection ends: the next
+    client's request does not follow on it.
+    """
+    seen, answer = through(box, request(CLIENT, "/first", more, "POST") + body, request("203.0.113.2", "/next"))
+    assert [each for each in seen if each.split(b" ", 2)[1] == b"/smuggled"] == []
+    assert {each for each in clients(seen) if not each.endswith((CLIENT.encode(), b" 203.0.113.2"))} == set()
+    assert b"/next 203.0.113.2" in clients(seen) or not answer or b"\r\nconnection: close\r\n" in answer.lower()
+
+
 LENGTH, CHUNKED = "Content-Length: %d", "Transfer-Encoding: chunked"
 
 

@@ -14,8 +14,8 @@ from flyted.contract.names import GATEWAY_HOST
 from flyted.plan.ingress.auth import OWN_PATH
 from flyted.plan.ingress.clients import ClientRules
 from flyted.plan.ingress.paths import keys
-from flyted.plan.ingress.state import IngressState
-from tests.host.haproxy import A, B, Machine, needs_haproxy
+from flyted.plan.ingress.state import IngressState, Unavailable
+from tests.host.haproxy import A, B, Machine, apply, needs_haproxy
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
@@ -193,6 +193,28 @@ def test_an_authority_is_handed_out_and_nothing_else(box: Machine) -> None:
     assert answer.startswith(b"HTTP/1.1 421")
     asked = next(each for each in box._apps if each.name == "gateway").seen
     assert any("x-flyted-authority: box.lan" in head.lower() for head in map(str, asked))
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_an_app_of_flyteds_name_hides_no_authority(box: Machine, down: bool) -> None:
+    """One that an earlier version let be served: with a token, or stopped, it has all paths but those three."""
+    named = "flyted.apps.localhost"
+    state = IngressState(
+        servers={} if down else {"b-r1-0": box.server("b-r1-0")}, hosts={} if down else {named: "b-r1-0"},
+        unavailable={named: Unavailable("stopped")} if down else {}, guarded={named: "flyted"},
+        domains={"box.lan": "apps.localhost"}, authorities={HOUSE: "box.lan"},
+    )  # fmt: skip
+    apply(box, state)
+    for path in ("/", "/ca.crt", "/ca.mobileconfig"):
+        assert ask(box, HOUSE, path)[0] == 200, path
+    gateway, app = (next(each for each in box._apps if each.name == name) for name in ("gateway", "b-r1-0"))
+    assert len(gateway.seen) == 3
+    for path in ("/x", "/login", "/ca.crt/", "/.flyted/session"):
+        assert ask(box, HOUSE, path)[0] == 401, path
+    assert ask(box, "flyted.apps.localhost", "/ca.crt")[0] == 401, "at its own name it has them all"
+    post = f"POST / HTTP/1.1\r\nHost: {HOUSE}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert box.send(post.encode()).startswith(b"HTTP/1.1 401")
+    assert (len(gateway.seen), app.seen) == (3, [])
 
 
 def test_nobody_names_an_authority_himself(box: Machine) -> None:

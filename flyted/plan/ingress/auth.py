@@ -34,9 +34,9 @@ API_SIGN_IN = (
 
 RULES = r"""    http-request set-var(txn.guarded) var(txn.app),map(@FILES@/@GUARDED@)
     # from other machines, only uploads reach the gateway without a token; no token for one app is for "."
-    http-request set-var(txn.guarded) str(.) if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ } \
-!{ var(txn.authority) -m found }
+    http-request set-var(txn.guarded) str(.) if { var(txn.app) -m str @GATEWAY@ } !{ var(txn.host) -m str @GATEWAY@ }
     http-request unset-var(txn.guarded) if { var(txn.guarded) -m str . } { path_beg /upload/ } { method PUT }
+    http-request unset-var(txn.guarded) if { var(txn.authority) -m found }
     acl guarded var(txn.guarded) -m found
     acl gateway var(txn.app) -m str @GATEWAY@
     # the login's pages and cookies are at the machine's own names alone, and for clients on it

@@ -64,6 +64,8 @@ CHECKS = (
     # clients fetch the certificate of this machine's authority before they trust it, so also unencrypted
     http-request set-var(txn.authority) var(txn.host),map(@FILES@/@AUTHORITIES@) \
 if { path @AUTHORITY_PATHS@ } { method GET HEAD }
+    # also where an app of an earlier version has flyted's name
+    http-request unset-var(txn.unavailable) if { var(txn.authority) -m found }
     # the gateway answers clients on this machine, and at the names that the table gives it: a client of the network
     # that calls it by its own name gets no answer
     http-request return status 421 @TEXT@ hdr Cache-Control no-store \
