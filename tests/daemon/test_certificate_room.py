@@ -9,7 +9,7 @@ import pytest
 from flyted.contract.errors import HostFailure
 from flyted.host import ca
 from flyted.plan.ingress import certificates
-from flyted.plan.ingress.certificates import Certificate, that_fit
+from flyted.plan.ingress.certificates import PAGE, Certificate, that_fit
 from flyted.plan.ingress.sites import FILE
 from tests.daemon.authority import Authority
 from tests.daemon.fake import alone, beside
@@ -17,12 +17,17 @@ from tests.daemon.test_domains import HOUSE, WORK, ask, own, signed
 from tests.daemon.test_orders import DOMAIN, ONE, TWO, has, later, served, shown
 
 
-def test_there_is_room_for_so_many_bytes() -> None:
-    """With the names that the credentials have; one that is too large keeps none out that is not."""
-    many = [Certificate(f"n{number:03}", (), b"x" * 100_000) for number in range(11)]
-    assert that_fit(many) == tuple(many[:9])
-    assert that_fit([Certificate("large", (), b"x" * 1_000_001), *many[:1]]) == tuple(many[:1])
-    assert that_fit(many[:2]) == tuple(many[:2])
+@pytest.mark.parametrize(("size", "fit"), [(100, 250), (3900, 250), (4096, 125), (8100, 125), (60_000, 16)])
+def test_there_is_room_for_so_many(size: int, fit: int) -> None:
+    """Memory is given in pages; the names of credentials count as well."""
+    many = [Certificate(f"n{number:03}", (), b"x" * size) for number in range(300)]
+    assert that_fit(many) == tuple(many[:fit])
+
+
+def test_one_that_is_too_large_keeps_no_other_out() -> None:
+    """Each is tried."""
+    large, small = (Certificate(name, (), b"x" * size) for name, size in (("large", 1_024_001), ("small", 100)))
+    assert that_fit([large, small]) == (small,)
 
 
 def test_those_of_stopped_apps_make_room_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +38,7 @@ def test_those_of_stopped_apps_make_room_first(tmp_path: Path, monkeypatch: pyte
     async def story() -> None:
         await served(machine)
         await later(has(machine, ONE, TWO))
-        size = sum(len(each.name) + len(each.pem) for each in machine.tls.certificates())
-        monkeypatch.setattr(certificates, "ROOM", size * 4 // 3)
+        monkeypatch.setattr(certificates, "ROOM", 4 * PAGE)
         for name in ("one", "two"):
             machine.store.want(name, "stopped", 1.0)
         for name in ("aa", "ab"):
@@ -42,7 +46,7 @@ def test_those_of_stopped_apps_make_room_first(tmp_path: Path, monkeypatch: pyte
         await machine.loop.settle()
         await later(lambda: len(authority.orders) == 4)
         await later(lambda: f"ab.{DOMAIN}" in shown(machine))
-        assert sum(len(each.pem) for each in machine.tls.certificates()) <= certificates.ROOM
+        assert len(machine.tls.certificates()) == 4
         assert {DOMAIN, f"aa.{DOMAIN}", f"ab.{DOMAIN}"} <= set(shown(machine))
         assert len(machine.tls.left_out()) == 1
         found = await ask(machine, "domain.get", domain=DOMAIN)
@@ -62,7 +66,7 @@ def test_a_domain_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest
     async def story() -> None:
         await own(machine)
         before = await ask(machine, "domain.set", signed(), domain=WORK, certificate=FILE)
-        monkeypatch.setattr(certificates, "ROOM", sum(len(each.pem) for each in machine.tls.certificates()) + 200)
+        monkeypatch.setattr(certificates, "ROOM", 2 * PAGE)
         with pytest.raises(HostFailure, match="the ingress has no room for another certificate"):
             await own(machine, "apps.example.net")
         with pytest.raises(HostFailure, match="the ingress has no room for another certificate"):

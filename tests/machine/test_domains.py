@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flyted.host.ca import Ca, issue_leaf, new_ca
-from flyted.plan.ingress.certificates import FOLDER
+from flyted.plan.ingress.certificates import FOLDER, PAGE
 from tests.machine.kit.apps import serve
 from tests.machine.kit.guest import INSIDE, OURS, OURS6, connected
 from tests.machine.kit.units import sh
@@ -292,13 +292,13 @@ def test_certificates_that_cannot_be(house: Path, office: Office, tmp_path: Path
 
 @pytest.mark.long
 def test_no_more_certificates_than_the_ingress_can_start_with(house: Path, tmp_path: Path) -> None:
-    """systemd gives a unit 1 MiB of credentials: what has no room is refused, and the ingress starts as before."""
-    for number in range(20):
+    """systemd gives a unit 1 MiB, in pages: what has no room is refused, and the ingress starts as before."""
+    for number in range(40):
         name, cert, key = f"apps.n{number}.example.net", tmp_path / "cert.pem", tmp_path / "key.pem"
         authority = new_ca(name, alone=True)
         pem = issue_leaf(authority, name, alone=True).pem
         begin = pem.index(b"-----BEGIN PRIVATE KEY")
-        cert.write_bytes(pem[:begin] + authority.cert_pem * (60_000 // len(authority.cert_pem)))
+        cert.write_bytes(pem[:begin] + authority.cert_pem * (1 + (8 * PAGE - begin) // len(authority.cert_pem)))
         key.write_bytes(pem[begin:])
         words = ("flytectl", "domain", "cert", name, "--cert", str(cert), "--key", str(key))
         done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -306,7 +306,7 @@ def test_no_more_certificates_than_the_ingress_can_start_with(house: Path, tmp_p
             break
     assert "the ingress has no room for another certificate" in done.stderr
     served = [each["domain"] for each in answer("domain", "ls")["domains"] if each["domain"].endswith(".example.net")]
-    assert len(served) == number > 10
+    assert len(served) == number > 20
     sh("systemctl", "restart", "flyted-ingress")
     assert visit(f"{APP}.{HOUSE}", house) == "200"
     for each in served:

@@ -285,7 +285,7 @@ class Domains:
         left_out = set(self._tls.left_out()) & {site.domain for site in found}
         if left_out:
             raise HostFailure(
-                f"the ingress has no room for another certificate: all may have {ROOM} bytes",
+                f"the ingress has no room for another certificate: all may take {ROOM // 1024} KiB",
                 hint="remove a domain, or give certificates with fewer names: flytectl domain ls",
             )
 

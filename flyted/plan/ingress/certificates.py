@@ -25,9 +25,10 @@ CREDENTIAL = "certificates"
 FILES = f"/run/credentials/{INGRESS_UNIT}/{CREDENTIAL}_"
 """What precedes a file's name where HAProxy finds it (systemd.exec(5): ``ID_FILE``)."""
 LIST = "certificates.list"
-ROOM = 1_000_000
-"""The most bytes of all of them. systemd starts no unit with more than 1 MiB of credentials, and there is one more of
-HAProxy's unit (``CREDENTIALS_TOTAL_SIZE_MAX`` in systemd's src/core/exec-credential.c)."""
+PAGE = 4096
+ROOM = 250 * PAGE
+"""The most bytes of all of them, each in whole pages of memory. systemd gives a unit's credentials a tmpfs of 1 MiB,
+and starts no unit with more; HAProxy has one more. Source: systemd's mount_credentials_fs()."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ def that_fit(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]:
     found, left = [], ROOM
     for each in certificates:
         size = len(f"{CREDENTIAL}_{each.name}") + len(each.pem)
-        if size <= left:
+        whole = -(-size // PAGE) * PAGE
+        if whole <= left:
             found.append(each)
-            left -= size
+            left -= whole
     return tuple(found)
 
 
