@@ -237,7 +237,10 @@ def _agreed(domain: str, preview: DomainPreview) -> bool:
     from flytectl.render import counted, safe
 
     new = [address for address in preview.would_listen if address not in preview.listens]
+    urls = _urls(preview)
     if not new:
+        for line in urls:
+            say(line)
         return True
     others = preview.apps - len(preview.open_apps)
     told = [
@@ -246,9 +249,20 @@ def _agreed(domain: str, preview: DomainPreview) -> bool:
         *(f"  without a token: {safe(app)} (requires_auth=False)" for app in preview.open_apps),
         f"  with a token: {counted(others, 'other app' if preview.open_apps else 'app')}",
         "and, in the same way, apps that are deployed later.",
+        *urls,
     ]
     what = f"to listen on {', '.join(new)}, so that other machines reach the apps,"
     return confirmed(told, f"Serve all apps at {domain}?", what, "add --yes", "nothing was changed")
+
+
+def _urls(preview: DomainPreview) -> list[str]:
+    """Return what is to be said of the URLs of apps that are there, if these change."""
+    from flytectl.render import counted, safe
+
+    if preview.shown == preview.would_show or not preview.apps:
+        return []
+    which, old = counted(preview.apps, "app"), safe(preview.shown)
+    return [f"The URLs of {which} will be https://APP.{safe(preview.would_show)}; those at {old} go on to work."]
 
 
 def _next(done: DomainStatus) -> list[str]:

@@ -259,9 +259,13 @@ def test_a_preview_changes_nothing(machine: Machine) -> None:
         found = await ask(machine, "domain.preview", domain=HOUSE)
         assert found == {
             "listens": list(machine.config.listen.addresses), "would_listen": list(EVERYWHERE),
-            "open_apps": ["open"], "apps": 2,
+            "open_apps": ["open"], "apps": 2, "shown": "apps.localhost", "would_show": HOUSE,
         }  # fmt: skip
         assert machine.sites.all() == ()
+        await own(machine)
+        for domain in (HOUSE, WORK):
+            found = await ask(machine, "domain.preview", domain=domain)
+            assert (found["shown"], found["would_show"]) == (HOUSE, HOUSE), domain
         with pytest.raises(FlytedError):
             await ask(machine, "domain.preview", domain="lan")
 

@@ -33,7 +33,10 @@ def daemon(asked: list[str], found: DomainStatus = OWN, *, opens: bool = True):
     def answer(request: dict[str, object]) -> bytes:
         asked.append(str(request["verb"]))
         if request["verb"] == "domain.preview":
-            return result(listens=CLOSED, would_listen=OPEN if opens else CLOSED, open_apps=["hello"], apps=3)
+            return result(
+                listens=CLOSED, would_listen=OPEN if opens else CLOSED, open_apps=["hello"], apps=3,
+                shown="apps.localhost", would_show=DOMAIN if found.shown else "apps.localhost",
+            )  # fmt: skip
         if request["verb"] == "domain.list":
             return result(domains=[vars_of(found)])
         return result() if request["verb"] == "domain.remove" else result(**vars_of(found))
@@ -104,6 +107,20 @@ def test_one_that_opens_nothing_is_not_asked_about(stub_daemon) -> None:
     stub_daemon(daemon(asked, opens=False))
     assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == 0
     assert asked == ["domain.preview", "domain.set"]
+
+
+@pytest.mark.parametrize("opens", [True, False])
+@pytest.mark.parametrize("changes", [True, False])
+def test_that_urls_change_is_said_before(
+    stub_daemon, terminal, monkeypatch, capsys, opens: bool, changes: bool
+) -> None:
+    """Before anything is changed; it is no question of its own, as the old ones go on to work."""
+    asked: list[str] = []
+    stub_daemon(daemon(asked, replace(OWN, shown=changes), opens=opens))
+    monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
+    assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == (1 if opens else 0)
+    said = f"The URLs of 3 apps will be https://APP.{DOMAIN}; those at apps.localhost go on to work."
+    assert (said in capsys.readouterr().err) is changes
 
 
 def test_certificate_and_key_go_over_the_socket(stub_daemon, tmp_path: Path, capsys) -> None:

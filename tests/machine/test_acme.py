@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
+from tests.machine.kit.guest import INSIDE, connected
 from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
@@ -71,6 +72,24 @@ def test_an_app_gets_a_certificate_that_clients_trust(root: Path, ports: tuple[i
     assert str(found["issuer"]).startswith("Pebble")
     assert found["problem"] == ""
     assert curl(f"https://{FIRST}.apps.localhost:{ports[0]}/")[0] == 200
+
+
+def test_another_machine_trusts_it(root: Path, ports: tuple[int, int]) -> None:
+    """One that trusts the authority and nothing of this machine; it comes by the network, and to HTTPS by itself."""
+    host = f"{FIRST}.{DOMAIN}"
+    with connected(host):
+        done = subprocess.run(
+            [*INSIDE, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{url_effective}", "--max-time", "20",
+             "--cacert", str(root), "--location", f"http://{host}:{ports[1]}/"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        where = f"{host}:{ports[0]}".removesuffix(":443")
+        assert done.stdout == f"200 https://{where}/"
+        asked = subprocess.run(
+            [*INSIDE, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{host}:{ports[1]}{CHALLENGE}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert asked.stdout == "404", "nothing is on order"
 
 
 def test_another_app_gets_one_at_its_first_serve(root: Path, ports: tuple[int, int]) -> None:

@@ -94,3 +94,5 @@ class DomainPreview(Answer):
     would_listen: tuple[str, ...]
     open_apps: tuple[str, ...]  # apps that require no token
     apps: int  # all of them
+    shown: str  # the base domain in their URLs now
+    would_show: str

@@ -75,14 +75,17 @@ class Domains:
     async def preview(self, call: Call) -> DomainPreview:
         """Return what a new base domain would change. Raises as :meth:`set`."""
         domain = self._checked(call)
-        after = self._listen((*self._table.all(), Site(domain, OWN_CA, 0.0)))
+        now = self._table.all()
+        then = now if self._table.find(domain) is not None else (*now, Site(domain, OWN_CA, self._clock.time()))
         apps = (await self._loop.facts()).apps
         opened = [app for app in apps if app.current is not None and not app.current.spec.requires_auth]
         return DomainPreview(
             listens=self._config.listen.addresses,
-            would_listen=after.addresses,
+            would_listen=self._listen(then).addresses,
             open_apps=tuple(str(app.key) for app in opened),
             apps=len(apps),
+            shown=self._config.url_domain,
+            would_show=sites.shown(then, self._config.base_domain, self._config.preferred),
         )
 
     async def set(self, call: Call) -> DomainStatus:
