@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from flyted.contract.errors import InvalidInput
 from flyted.host.ca import fingerprint, validity
 
 MOST_BYTES = 65536
+EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 MIN_RSA_BITS = 2048
+MIN_CURVE_BITS = 224
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""P-256, P-384 and P-521, the curves of which TLS clients take certificates (RFC 8446 4.2.3)."""
+_OTHER_KEY = (
+    f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor one of the elliptic curves P-256, 384 and 521"
+)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----\n")
 
 
@@ -98,11 +105,13 @@ def _key(text: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
         ) from error
     except ValueError as error:
         raise InvalidInput("the key cannot be read: it is damaged") from error
+    except UnsupportedAlgorithm as error:
+        raise InvalidInput(_OTHER_KEY) from error
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
         return key
-    if isinstance(key, ec.EllipticCurvePrivateKey):
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES:
         return key
-    raise InvalidInput(f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor one of an elliptic curve")
+    raise InvalidInput(_OTHER_KEY)
 
 
 def _check_strength(cert: x509.Certificate) -> None:
@@ -114,10 +123,11 @@ def _check_strength(cert: x509.Certificate) -> None:
         key, algorithm = cert.public_key(), cert.signature_hash_algorithm
     except (UnsupportedAlgorithm, ValueError) as error:
         raise InvalidInput("a certificate has a key or a signature of a kind that is not known") from error
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
-        raise InvalidInput(
-            f"the key of '{_common_name(cert.subject)}' has {key.key_size} bits; {MIN_RSA_BITS} are needed"
-        )
+    for kind, bits in ((rsa.RSAPublicKey, MIN_RSA_BITS), (ec.EllipticCurvePublicKey, MIN_CURVE_BITS)):
+        if isinstance(key, kind) and key.key_size < bits:
+            raise InvalidInput(f"the key of '{_common_name(cert.subject)}' has {key.key_size} bits; {bits} are needed")
+    if not isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, *EDWARDS)):
+        raise InvalidInput(f"the key of '{_common_name(cert.subject)}' is of a kind that TLS does not have")
     if isinstance(algorithm, (hashes.SHA1, hashes.MD5)) and cert.issuer != cert.subject:
         how = algorithm.name.upper()
         raise InvalidInput(

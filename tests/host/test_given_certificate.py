@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from flyted.contract.errors import InvalidInput
@@ -102,7 +102,14 @@ def test_what_is_wrong_is_said(chain: tuple[Pair, Pair, Pair]) -> None:
         Path(__file__).with_name("sha1.pem").read_bytes()
     )  # by openssl x509 -sha1: cryptography signs with it no more
     other = ed25519.Ed25519PrivateKey.generate().private_bytes(PEM, PKCS8, PLAIN)
+    dsas = dsa.generate_private_key(2048)
+    curves = [made("a.b", key=ec.generate_private_key(each())) for each in (ec.SECP192R1, ec.SECP224R1, ec.SECP256K1)]
+    by_weak = made("d.b", curves[0])
+    by_dsa = made("e.b", made("old", key=dsas))  # type: ignore[arg-type]
     for text, said in (
+        *((each.cert_pem + each.key_pem, "P-256") for each in curves),
+        (by_weak.cert_pem + curves[0].cert_pem + by_weak.key_pem, "has 192 bits"),
+        (by_dsa.cert_pem + made("old", key=dsas).cert_pem + by_dsa.key_pem, "a kind that TLS does not have"),  # type: ignore[arg-type]
         (b"", "no certificate"),
         (site.key_pem, "no certificate"),
         (site.cert_pem, "no private key"),

@@ -61,7 +61,20 @@ def test_a_domain_may_be_set_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lan", "Apps.box.lan", "a b.c", "-a.b", "a..b", "*.b.c", "a.b;x", "a." * 90 + "b"]
+    "text",
+    [
+        "",
+        "lan",
+        "Apps.box.lan",
+        "a b.c",
+        "-a.b",
+        "a..b",
+        "*.b.c",
+        "a.b;x",
+        "192.168.1.1",
+        "apps.192.168.1.1",
+        "a." * 90 + "b",
+    ],
 )
 def test_what_is_no_domain(text: str) -> None:
     """It reaches HAProxy's configuration and names of files."""
