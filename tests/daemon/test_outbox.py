@@ -130,6 +130,28 @@ def test_what_is_missing_at_the_end_is_told_too(impatient: None) -> None:
     run(work())
 
 
+def test_a_frame_whose_caller_is_cancelled_is_missing_and_told(impatient: None) -> None:
+    """Also if room comes at the same moment."""
+
+    async def work() -> None:
+        reader = Reader()
+        box = Outbox(reader)
+        for _ in range(10):
+            await box.put(LINE)
+        waiting = asyncio.ensure_future(box.put(LINE))
+        await asyncio.sleep(0)
+        reader.reads(1000)
+        while not box._fits(LINE):  # noqa: ASYNC110  who waits for the event comes too late
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await box.sent()
+        assert waiting.cancelled()
+        assert reader.texts[10:] == ["1 lines are left out here: they came faster than they were read"]
+
+    run(work())
+
+
 def test_one_that_leaves_stops_nobody() -> None:
     """What is added after that goes nowhere, and who wants to know whether it was read is told."""
 

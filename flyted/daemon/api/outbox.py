@@ -20,6 +20,25 @@ class ClientGone(Exception):
     """The client has closed its side, or does not read."""
 
 
+class Patience:
+    """The time that many waits may take together: :data:`PATIENCE_S`."""
+
+    def __init__(self) -> None:
+        self._left_s = PATIENCE_S
+
+    async def wait(self, end: Awaitable[object]) -> None:
+        """Wait for ``end`` as long as time is left. It is cancelled then."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._left_s):
+                await end
+        except TimeoutError:
+            pass
+        finally:
+            self._left_s = max(0.0, self._left_s - (loop.time() - began))
+
+
 class Outbox:
     """The frames for a client, sent in order by a task that runs while there are some.
 
@@ -30,7 +49,7 @@ class Outbox:
         self._send = send
         self._frames: deque[bytes] = deque()
         self._held = self._left_out = 0
-        self._patience = PATIENCE_S
+        self._patience = Patience()
         self._less = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
         self._gone = False
@@ -42,15 +61,17 @@ class Outbox:
         for which there is no room are left out, and the client is told how many; so is a frame whose caller is
         cancelled while this waits.
         """
-        try:
-            if not self._fits(frame):
-                await self._wait(frame)
-        finally:
-            fits = self._fits(frame)
-            self._left_out += not fits
-        if fits:
-            self._tell_of_gap()
-            self._add(frame)
+        if not self._fits(frame):
+            try:
+                await self._patience.wait(self._room(frame))
+            except asyncio.CancelledError:
+                self._left_out += 1
+                raise
+        if not self._fits(frame):
+            self._left_out += 1
+            return
+        self._tell_of_gap()
+        self._add(frame)
 
     async def sent(self) -> None:
         """Return when the client has read all frames. Raises :class:`ClientGone`."""
@@ -69,19 +90,11 @@ class Outbox:
     def _fits(self, frame: bytes) -> bool:
         return not self._held or self._held + len(frame) <= MOST_BYTES
 
-    async def _wait(self, frame: bytes) -> None:
-        """Wait for room, as long as there is patience left."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            async with asyncio.timeout(self._patience):
-                while not self._fits(frame):
-                    self._less.clear()
-                    await self._less.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._patience = max(0.0, self._patience - (loop.time() - began))
+    async def _room(self, frame: bytes) -> None:
+        """Return when there is room."""
+        while not self._fits(frame):
+            self._less.clear()
+            await self._less.wait()
 
     def _tell_of_gap(self) -> None:
         if self._left_out:

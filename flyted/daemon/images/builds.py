@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from flyted.contract.answers.events import BUILD, STEP, Event, Progress
 from flyted.contract.errors import BuildFailed, FlytedError
-from flyted.daemon.api.outbox import PATIENCE_S
+from flyted.daemon.api.outbox import Patience
 from flyted.daemon.api.verbs import Emit
 from flyted.daemon.effects import Units
 from flyted.daemon.images.earlier import EarlierUnits
@@ -33,14 +33,14 @@ class Build:
     ``ended``: what it made, or why nothing; cancelled if it was cancelled, or if flyted ends. ``left``: called when
     nobody waits any more and it has not ended.
 
-    Watchers that do not read delay it by :data:`PATIENCE_S` in total, however many they are.
+    Watchers that do not read delay it as long as one of them would (:class:`Patience`), however many they are.
     """
 
     def __init__(self, work: Work, left: Callable[[], None]) -> None:
         self._work = work
         self._left = left
         self._watchers: list[Emit] = []
-        self._patience = PATIENCE_S
+        self._patience = Patience()
         self._task: asyncio.Task[Any] | None = None
         self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -91,21 +91,12 @@ class Build:
         told = [asyncio.ensure_future(emit(event)) for emit in self._watchers]
         try:
             if told and (await asyncio.wait(told, timeout=0))[1]:
-                await self._wait(told)
+                await self._patience.wait(asyncio.wait(told))
         finally:
             late = [each for each in told if each.cancel()]
         for each in told:
             if each not in late:
                 each.result()
-
-    async def _wait(self, told: Collection[asyncio.Future[None]]) -> None:
-        """Wait for watchers that are behind, as long as there is patience left."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            await asyncio.wait(told, timeout=self._patience)
-        finally:
-            self._patience = max(0.0, self._patience - (loop.time() - began))
 
 
 class Builds:
