@@ -19,7 +19,7 @@ from flyted.plan.actions import (
     RevokeCertificate,
     UpkeepAction,
 )
-from flyted.plan.images.unused import REMOVALS, sweep
+from flyted.plan.images.unused import any_removes, sweep
 from flyted.plan.ingress.orders import plan_orders
 from flyted.plan.ingress.revocations import plan_revocations
 from flyted.plan.upkeep_facts import UpkeepFacts
@@ -43,7 +43,7 @@ def plan_upkeep(facts: UpkeepFacts) -> UpkeepPlan:
 
 def _images(facts: UpkeepFacts) -> tuple[UpkeepAction, ...]:
     images, disk = facts.images, facts.images.disk
-    if any(isinstance(action, RemoveImages) for action in facts.under_way) or not REMOVALS.isdisjoint(images.earlier):
+    if any(isinstance(action, RemoveImages) for action in facts.under_way) or any_removes(images.earlier):
         return ()
     if images.wanted:
         return tuple(each for each in sorted(images.wanted, key=repr) if each not in facts.under_way)

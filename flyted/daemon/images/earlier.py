@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flyted.daemon.effects import Units
-from flyted.plan.images.unused import REMOVALS
 from flyted.plan.unit_index import AT_REST
 
 _PATTERNS = ("flyted-build-*.service", "flyted-layer-*.service", "flyted-pull-*.service")
@@ -35,7 +34,3 @@ class EarlierUnits:
         """Return the names of those that still run. Raises :class:`HostFailure` if systemd does not answer."""
         self._names = frozenset(name for name in self._names if not self.units.rests(name))
         return self._names
-
-    def remove(self) -> bool:
-        """Report whether one of them deletes images. Raises as :meth:`running`."""
-        return not REMOVALS.isdisjoint(self.running())

@@ -53,6 +53,7 @@ from flyted.plan.images.root_record import recipe_key
 from flyted.plan.images.root_spec import old_python
 from flyted.plan.images.root_steps import secrets_of
 from flyted.plan.images.spec import engine_of, env_of, gpu_build_of, image_from_spec, pip_installs
+from flyted.plan.images.unused import any_removes
 from flyted.plan.secrets import BuildGrant
 
 _RECORD_LIMIT = 1 << 20
@@ -153,7 +154,7 @@ class Images:
             if isinstance(recipe, RootRecipe):
                 work = partial(self._built_root, recipe, digest, what, rebuild)
                 return await self.builds.get(action, what, emit, work, hold)
-            removed = digest in self.removing or self.builds.earlier.remove()
+            removed = digest in self.removing or any_removes(self.builds.earlier.running())
             record = self._record(digest) if not removed and action not in self.builds.wanted else None
             if record is not None:
                 return await _image(recipe, digest, record, emit)

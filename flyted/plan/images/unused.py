@@ -56,6 +56,11 @@ def sweep(
     return Sweep(remove, {each: start for each, start in since.items() if each not in remove})
 
 
+def any_removes(units: Collection[str]) -> bool:
+    """Report whether one of these units deletes images."""
+    return not REMOVALS.isdisjoint(units)
+
+
 def in_use(apps: Iterable[StoredApp], running: Collection[Replica] = ()) -> frozenset[str]:
     """Return the images of all revisions that serve, will after a start, or are being deployed, and their layers.
 
