@@ -229,10 +229,14 @@ def base_domain(text: object) -> str:
     """Return ``text`` if it is a domain below which apps can have hosts: two labels or more, in lower case.
 
     Raise :class:`InvalidInput` otherwise. A name of other letters is given in the form that DNS has (RFC 5890: xn--).
-    What ends in a number is an address to browsers, or nothing (URL Standard, "ends in a number").
+    Browsers take a name whose last label is a number for an IPv4 address (URL Standard, "ends in a number").
     """
-    fine = isinstance(text, str) and len(text) <= MAX_DOMAIN and _DOMAIN.fullmatch(text) is not None
-    if not isinstance(text, str) or not fine or text.rpartition(".")[2].isdigit():
+    if (
+        not isinstance(text, str)
+        or len(text) > MAX_DOMAIN
+        or _DOMAIN.fullmatch(text) is None
+        or text.rpartition(".")[2].isdigit()
+    ):
         raise InvalidInput(
             f"{printable(text)} is not a domain",
             hint="give at least two labels of a-z, 0-9 and '-', such as apps.example.org",
