@@ -6,7 +6,7 @@ import pytest
 
 from tests.daemon.life import Life
 from tests.daemon.rest import rest
-from tests.daemon.test_life_images import HALF, half, images
+from tests.daemon.test_life_images import HALF, half, images, unused_environment
 from tests.daemon.test_life_roots import folders, recorded, serve
 
 
@@ -53,7 +53,7 @@ def test_a_step_keeps_the_layers_below_it(life: Life, killed: bool) -> None:
     life.run(10)
     assert asked.end == "done"
     assert (folders(life), recorded(life)) == (set(), set())
-    assert (life.world.folder / "blobs").exists() is False
+    assert not (life.world.folder / "blobs").exists()
     rest(life)
 
 
@@ -84,10 +84,7 @@ def test_who_wants_the_same_image_waits_for_the_unit(life: Life) -> None:
 
 def test_who_wants_an_image_that_is_being_deleted_gets_a_new_one(life: Life) -> None:
     """Its record is still there when the deploy begins."""
-    life.serve("a", build="httpx")
-    life.run(7)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_environment(life)
     life.world.removal_s = 5.0
     life.ask("image.prune")
     life.run(1)

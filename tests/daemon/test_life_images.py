@@ -25,6 +25,14 @@ def half(life: Life, name: str) -> Path:
     return made
 
 
+def unused_environment(life: Life) -> None:
+    """A Python environment with httpx, whose only app is deleted again."""
+    life.serve("a", build="httpx")
+    life.run(7)
+    life.call("delete", "a", keep_data=False)
+    life.run(5)
+
+
 def test_two_who_want_one_image_wait_for_one_build(life: Life) -> None:
     """Both hear the end; the second is told why it waits."""
     first, second = life.serve("a", build="httpx"), life.serve("b", build="httpx")
@@ -88,10 +96,7 @@ def test_with_nothing_asked_no_pass_reads_the_folder_of_images(life: Life) -> No
 
 def test_who_wants_an_image_that_is_being_removed_gets_a_new_one(life: Life) -> None:
     """The build follows the removal."""
-    life.serve("a", build="httpx")
-    life.run(7)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_environment(life)
     life.set_clock(KEPT_S + 1)
     life.world.job_s = 2.0
     life.running.unused.soon()
@@ -129,10 +134,7 @@ def test_a_daemon_that_ends_during_a_build_builds_it_again(life: Life) -> None:
 
 def test_an_image_that_is_taken_while_a_pass_looks_is_not_removed(life: Life) -> None:
     """It was unused for a week; the pass read the apps before the deploy, and then waited for HAProxy."""
-    life.serve("a", build="httpx")
-    life.run(7)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_environment(life)
     up(life, "b", scaledown_after_s=100.0)
     life.set_clock(KEPT_S + 1)
     life.run(1)

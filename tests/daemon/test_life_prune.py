@@ -13,7 +13,7 @@ from flyted.plan.images.layer_unit import LAYERS
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import BASE, Life, up
 from tests.daemon.rest import rest
-from tests.daemon.test_life_images import images
+from tests.daemon.test_life_images import images, unused_environment
 from tests.daemon.test_life_roots import folders, recorded, serve
 from tests.daemon.world_layers import TAKES
 
@@ -91,10 +91,7 @@ def test_it_waits_for_builds_and_keeps_what_they_made(life: Life) -> None:
 
 def test_who_leaves_before_it_begins_calls_it_off(life: Life) -> None:
     """Then only what is old goes."""
-    life.serve("a", build="httpx")
-    life.run(7)
-    life.call("delete", "a", keep_data=False)
-    life.run(5)
+    unused_environment(life)
     life.serve("b", build="flask")
     life.run(1)
     asked = life.ask("image.prune")
