@@ -262,7 +262,7 @@ def _urls(preview: DomainPreview) -> list[str]:
     if preview.shown == preview.would_show or not preview.apps:
         return []
     which, old = counted(preview.apps, "app"), safe(preview.shown)
-    return [f"The URLs of {which} will be https://APP.{safe(preview.would_show)}; those at {old} go on to work."]
+    return [f"The URLs of {which} will be https://APP.{safe(preview.would_show)}; those at {old} keep working."]
 
 
 def _next(done: DomainStatus) -> list[str]:

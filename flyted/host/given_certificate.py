@@ -23,7 +23,7 @@ MIN_CURVE_BITS = 224
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """P-256, P-384 and P-521, the curves of which TLS clients take certificates (RFC 8446 4.2.3)."""
 _OTHER_KEY = (
-    f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor one of the elliptic curves P-256, 384 and 521"
+    f"the key is neither RSA with at least {MIN_RSA_BITS} bits nor of the elliptic curves P-256, P-384 and P-521"
 )
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----\n")
 

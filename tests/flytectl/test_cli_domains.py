@@ -114,12 +114,12 @@ def test_one_that_opens_nothing_is_not_asked_about(stub_daemon) -> None:
 def test_that_urls_change_is_said_before(
     stub_daemon, terminal, monkeypatch, capsys, opens: bool, changes: bool
 ) -> None:
-    """Before anything is changed; it is no question of its own, as the old ones go on to work."""
+    """Before anything is changed; it is no question of its own, because the old ones keep working."""
     asked: list[str] = []
     stub_daemon(daemon(asked, replace(OWN, shown=changes), opens=opens))
     monkeypatch.setattr("click.confirm", lambda *_words, **_options: False)
     assert cli.main(["domain", "set", DOMAIN, "--own-ca"]) == (1 if opens else 0)
-    said = f"The URLs of 3 apps will be https://APP.{DOMAIN}; those at apps.localhost go on to work."
+    said = f"The URLs of 3 apps will be https://APP.{DOMAIN}; those at apps.localhost keep working."
     assert (said in capsys.readouterr().err) is changes
 
 

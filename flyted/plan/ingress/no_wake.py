@@ -6,8 +6,8 @@ Chromium asks for no icon again that it was told is not there, and a crawler tha
 page (RFC 9309 2.3.1.3), while one that gets 5xx must visit none (2.3.1.4).
 
 A map says which servers and pools are awake. An app enters it when it serves, and leaves it before it is put to sleep.
-HAProxy finds it as it was when it starts. It changes nothing for any other request, so it may be behind: an app that
-wakes while flyted does not run answers these paths when flyted runs again.
+HAProxy reads it from its file when it starts. The map changes nothing for other requests, so it may be behind: an app
+that wakes while flyted does not run answers these paths when flyted runs again.
 
 HAProxy writes into a second map how many answers of such requests each server has given. An app for which no other
 requests have come is as idle as before (idle.py). An answer is counted when it begins, and only if the server gave it:
