@@ -17,7 +17,7 @@ so never more than were started.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from flyted.contract.errors import InvalidInput
@@ -85,7 +85,7 @@ def frontend_rules(paths: tuple[str, ...], files: str, *, log: bool = False) -> 
     return text
 
 
-def _acl(paths: Iterable[str]) -> str:
+def _acl(paths: Sequence[str]) -> str:
     exact = [path for path in paths if "*" not in path]
     lines = [f"path -m str {' '.join(exact)}"] if exact else []
     lines += [f"path -m reg '{_regex(path)}'" for path in paths if "*" in path]
