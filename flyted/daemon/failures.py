@@ -26,6 +26,10 @@ class Failures:
         """Record that a pair is up, before a pass has seen it."""
         self._up.add(replica.service)
 
+    def see(self, facts: Facts, replicas: Mapping[str, Replica]) -> None:
+        """Record which of these pairs are up: a plan has just found that they shall exist."""
+        self._up |= {name for name, each in replicas.items() if _is_up(each, facts)}
+
     def add(self, replica: Replica, reason: str, now: float) -> None:
         """Record that a pair failed; each further failure in a row makes it wait longer.
 
@@ -69,10 +73,15 @@ class Failures:
         for some in replicas:
             for name in some.keys() - facts.index.sleeping - own:
                 replica = some[name]
-                socket, service = facts.units.get(replica.socket), facts.units.get(name)
-                if socket is not None and socket.active == "active":
+                service = facts.units.get(name)
+                if _is_up(replica, facts):
                     self._up.add(name)
                     if service is not None and service.active == "active":
                         self.forgive(replica)
                 elif name in self._up:
                     yield replica
+
+
+def _is_up(replica: Replica, facts: Facts) -> bool:
+    socket = facts.units.get(replica.socket)
+    return socket is not None and socket.active == "active"

@@ -176,6 +176,7 @@ class Loop:
         now = _now()
         plan = reconcile(facts, self._remembered.clocks, self._base_domain, now, groups)
         self._remembered.take(plan)
+        self._failures.see(facts, self._remembered.extra)
         self._next_pass_at = plan.next_pass_at
         self._upkeep.wake_at(plan.due)
         self.listeners.tell(Pass(facts, plan, self._gpus.carry_out(facts, plan.gpu)))

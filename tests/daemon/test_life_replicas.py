@@ -9,9 +9,11 @@ import pytest
 from flyted.contract.names import AppKey, Replica, host_of
 from flyted.contract.status import AppState
 from flyted.plan.states import replica_states
+from flyted.plan.units import STARTS
 from tests.daemon.life import Life, service, up
 from tests.daemon.rest import rest
 from tests.daemon.world_pairs import Request
+from tests.daemon.world_units import RESTART_S
 from tests.values import DOMAIN
 
 SEVERAL: dict[str, Any] = {"max_replicas": 4, "concurrency": 1}
@@ -139,6 +141,29 @@ def test_a_flyted_that_starts_anew_finds_the_replicas(life: Life, killed: bool) 
     life.run(100)
     assert {each.end for each in requests} == {"answered"}
     assert sorted(life.world.pairs) == A[:1]
+    rest(life)
+
+
+def test_a_replica_that_systemd_gives_up_just_after_a_restart_pauses(life: Life) -> None:
+    """The flyted that has just begun looked once, and starts a replica of another app; the oracle judges the pause."""
+    served(life, min_replicas=2, **SEVERAL)
+    served(life, "b", **SEVERAL)
+    burst(life, 3, 100.0)
+    life.run(3)
+    pair = life.world.pairs[A[2]]
+    for _ in range(STARTS - 1):
+        life.world.crash(pair)
+        life.run(RESTART_S + 1)
+    life.world.pace(job_s=1.5)
+    life.end(killed=True)
+    burst(life, 2, 0.7, "b")
+    life.start()
+    life.run(1.6)
+    life.world.crash(pair)
+    life.run(RESTART_S + 0.1)
+    assert A[2] in life.world.gone
+    life.run(10)
+    assert A[2] in life.world.pairs
     rest(life)
 
 
