@@ -207,6 +207,8 @@ class WorldUnits:
         self._rest(pair, "failed")
         self._resolve(pair.starts, "failed")
         self._resolve(pair.stops, "done")
+        if any(each is pair for each, _run in self.line):
+            self.waited[pair.replica.app_id] = self.now
         if pair.restarts and restarts and was != "deactivating" and pair.socket:
             self._set(pair, "activating")
             self.loop.call_later(RESTART_S, self._restart, pair, pair.run)
