@@ -16,21 +16,18 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flyted.contract.errors import Busy, FlytedError, InvalidInput
 from flyted.gateway.caller import Caller, bearer, caller, enter, of_request, texts
 from flyted.gateway.parts import Parts
-from flyted.gateway.reply import Reply, plain, rpc_error
+from flyted.gateway.reply import Receive, Reply, Send, plain, rpc_error
 from flyted.gateway.services.registry import OPEN, Services
 from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 RPC = "/flyteidl2."
 UPLOAD = "/upload/"
 CALLS = Room(users=128, shared=256, of_a_user=128)
@@ -56,9 +53,9 @@ class Gateway:
         if scope["type"] != "http":
             return
         self.busy += 1
-        reply = Reply(send)
+        reply = Reply(send, receive)
         try:
-            await self._answer(scope, receive, reply)
+            await self._answer(scope, reply)
         except Exception:
             log.exception("a request failed")
             if not reply.started:
@@ -72,7 +69,7 @@ class Gateway:
         for who in list(self._callers):
             who.gone.set()
 
-    async def _answer(self, scope: dict[str, Any], receive: Receive, reply: Reply) -> None:
+    async def _answer(self, scope: dict[str, Any], reply: Reply) -> None:
         path: str = scope["path"]
         rpc = path.startswith(RPC)
         try:
@@ -81,9 +78,9 @@ class Gateway:
             enter(who)
             self._callers.add(who)
             if rpc:
-                await self._rpc(scope, headers, receive, reply)
+                await self._rpc(scope, headers, reply)
             elif path.startswith(UPLOAD):
-                await self._parts.uploads.put(scope, headers, receive, reply)
+                await self._parts.uploads.put(scope, headers, reply)
             else:
                 await self._page(scope, headers, reply)
         except FlytedError as error:
@@ -91,7 +88,7 @@ class Gateway:
                 raise
             await (rpc_error(reply, error) if rpc else plain(reply, error.http_status, error.message))
 
-    async def _rpc(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
+    async def _rpc(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
         service, _, method = scope["path"].removeprefix("/").partition("/")
         if scope["method"] != "POST":
             raise InvalidInput("an RPC is a POST")
@@ -100,7 +97,7 @@ class Gateway:
         if not self._calls.free(caller().uid):
             raise Busy("you have too many calls to flyted in progress", hint="wait until some have ended")
         async with self._calls.slot(caller().uid):
-            await self._services.answer(service, method, scope, headers, receive, reply)
+            await self._services.answer(service, method, scope, headers, reply)
 
     async def _check(self, token: str) -> None:
         """Note whose token it is. Raise as :meth:`Daemon.whose`, and :class:`Busy` if too many wait for that."""

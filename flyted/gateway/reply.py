@@ -1,15 +1,26 @@
-"""Sends answers over ASGI: whole ones, lines of text and errors in Connect's form; knows whether one has begun."""
+"""Sends answers over ASGI: whole ones, lines of text and errors in Connect's form; knows whether one has begun.
+
+An answer may be there before its request has been read. If the connection were closed then, the client could lose the
+answer: what it still sends is answered by a reset, which discards what it has not read yet (RFC 9112, 9.6). So the
+rest of a request is read and discarded before the end of the answer, within limits of bytes and time.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flyted.contract.errors import FlytedError
 
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+REST_BYTES = 2 << 20
+"""The most that is read of a request once it is answered: more than a message of Flyte's API may have."""
+REST_S = 2.0
 STATUS = {
     "invalid_argument": 400, "failed_precondition": 400, "not_found": 404, "already_exists": 409,
     "permission_denied": 403, "unauthenticated": 401, "resource_exhausted": 429, "unavailable": 503,
@@ -25,11 +36,18 @@ _SAFE = (
 
 
 class Reply:
-    """ASGI's ``send``, which notes in ``started`` whether the answer has begun."""
+    """ASGI's ``send`` and ``receive`` of one request. ``started``: whether the answer has begun."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, receive: Receive) -> None:
+        self._send, self._receive = send, receive
+        self._is_read = False
         self.started = False
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next message from the client."""
+        message = await self._receive()
+        self._is_read = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
 
     async def __call__(self, message: dict[str, Any]) -> None:
         """Pass a message on. Add headers for browsers where missing: load nothing, guess no type, show in no frame."""
@@ -39,7 +57,18 @@ class Reply:
             given = {name.lower() for name, _ in listed}
             listed += [(name, value) for name, value in _SAFE if name not in given]
             message = {**message, "headers": listed}
+        elif not self._is_read and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._discard()
+            message = {"type": message["type"], "body": b""}
         await self._send(message)
+
+    async def _discard(self) -> None:
+        left = REST_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                while not self._is_read and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
 
 
 async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] | list[tuple[str, str]]) -> None:
@@ -52,7 +81,7 @@ async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] 
 
 
 async def plain(reply: Reply, status: int, text: str) -> None:
-    """Send a line of text, and close the connection: what the client still sends is not read."""
+    """Send a line of text, and close the connection."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "Connection": "close"}
     await whole(reply, status, f"{status}: {text}\n".encode(), headers)
 

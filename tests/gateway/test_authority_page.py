@@ -29,7 +29,10 @@ def get(path: str, folder: Path) -> tuple[dict[str, str], bytes]:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(answer(DOMAIN, HOST, path, Reply(send), folder))
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    asyncio.run(answer(DOMAIN, HOST, path, Reply(send, receive), folder))
     assert sent[0]["status"] == 200
     return {name.decode(): value.decode() for name, value in sent[0]["headers"]}, sent[1]["body"]
 

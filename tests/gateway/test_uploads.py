@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import shutil
+import socket
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,6 +118,36 @@ def test_another_content_is_refused_and_not_kept(gateway: Running) -> None:
     status, said = put(gateway, locate(gateway).signed_url, DATA[:-1] + b"X")
     assert (status, "MD5" in said) == (400, True)
     assert nothing_kept(gateway)
+
+
+@pytest.mark.parametrize("path", ["stored", "/upload/none", "/flyteidl2.auth.IdentityService/UserInfo"])
+def test_an_answer_is_not_lost_because_the_body_comes_later(gateway: Running, path: str) -> None:
+    """The gateway knows its answer before: the content is stored already, an address is wrong, or a token is missing.
+
+    A connection that it closed at once would be reset by the body.
+    """
+    if path == "stored":
+        url = locate(gateway).signed_url
+        assert put(gateway, url, DATA)[0] == 200
+        path = urlsplit(url).path
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+        method = "POST" if path.startswith("/flyteidl2") else "PUT"
+        client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n\r\n".encode())
+        for part in (DATA[:1000], DATA[1000:]):
+            time.sleep(0.2)
+            client.sendall(part)
+        time.sleep(0.2)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 ")
+
+
+def test_a_body_that_never_comes_is_not_waited_for(gateway: Running) -> None:
+    """The answer is there at once, and its end some seconds later."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+        client.sendall(b"PUT /upload/none HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 def test_another_content_can_be_refused_by_its_headers(gateway: Running) -> None:

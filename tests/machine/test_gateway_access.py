@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -95,6 +98,20 @@ def test_an_upload_in_the_clear_is_for_its_address_only() -> None:
     for path in ("/", "/login", "/flyteidl2.auth.IdentityService/UserInfo"):
         assert curl(where.partition("/upload/")[0] + path, "-X", "POST")[0] == 308
     assert curl(where[:-3] + "AAA", *put, content)[0] == 403
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.05, 0.3])
+def test_what_is_stored_already_can_be_sent_again(late_s: float) -> None:
+    """The body may come later than its headers, as with httpx: the gateway could have answered before."""
+    content = b"sent twice" * 400
+    where = urlsplit(upload(content)["signedUrl"])
+    head = f"PUT {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(content)}\r\n\r\n"
+    for _ in range(3):
+        with socket.create_connection((where.hostname or "", where.port or 80), timeout=30) as client:
+            client.sendall(head.encode())
+            time.sleep(late_s)
+            client.sendall(content)
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_what_a_client_says_about_itself_is_not_believed() -> None:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from flyted.contract.errors import FlytedError, HostFailure, InvalidInput, PermissionRefused
 from flyted.gateway.caller import Caller
 from flyted.gateway.files.blobs import FILE_BYTES, BlobKey, Blobs
 from flyted.gateway.files.signing import Signer, Ticket
-from flyted.gateway.reply import Reply, plain, whole
+from flyted.gateway.reply import Receive, Reply, plain, whole
 from flyted.gateway.slots import Slots
 from flyted.plan.crowd import Room
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 EXPIRY_S = 900
 LONGEST_EXPIRY_S = 3600
@@ -49,7 +47,7 @@ class Uploads:
         )
         return f"{who.address}/upload/{word}", expires
 
-    async def put(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply) -> None:
+    async def put(self, scope: dict[str, Any], headers: dict[str, str], reply: Reply) -> None:
         """Receive the content for one address, and answer. A content that is stored already is not stored again."""
         try:
             if scope["method"] != "PUT":
@@ -64,8 +62,10 @@ class Uploads:
                 )
                 return
             async with self._slots.slot(ticket.uid):
-                if not self._blobs.has(place):
-                    await self._blobs.keep(place, _chunks(receive), ticket.limit, ticket.uid)
+                if self._blobs.has(place):
+                    await _skipped(reply.receive, ticket.limit)
+                else:
+                    await self._blobs.keep(place, _chunks(reply.receive), ticket.limit, ticket.uid)
         except _Gone:
             return
         except HostFailure as error:
@@ -95,6 +95,14 @@ def _check(headers: dict[str, str], ticket: Ticket) -> None:
             raise InvalidInput("Content-MD5 is not base64") from error
         if announced != ticket.md5:
             raise PermissionRefused("this address is for other content: the MD5 differs")
+
+
+async def _skipped(receive: Receive, limit: int) -> None:
+    """Read a content that is not needed, at most ``limit`` bytes of it."""
+    async for chunk in _chunks(receive):
+        limit -= len(chunk)
+        if limit < 0:
+            return
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:

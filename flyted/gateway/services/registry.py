@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from flyted.contract.errors import Busy
 from flyted.contract.names import printable
 from flyted.gateway.caller import caller
 from flyted.gateway.parts import Parts
-from flyted.gateway.reply import Reply, connect_error
+from flyted.gateway.reply import Receive, Reply, connect_error
 from flyted.gateway.slots import Memory
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 MEMORY = 192 << 20
 """Bytes that the messages of all calls together may take (the unit's MemoryMax=)."""
@@ -52,7 +51,7 @@ class Services:
         self._methods: dict[str, frozenset[str]] = {}
 
     async def answer(
-        self, service: str, method: str, scope: dict[str, Any], headers: dict[str, str], receive: Receive, reply: Reply
+        self, service: str, method: str, scope: dict[str, Any], headers: dict[str, str], reply: Reply
     ) -> None:
         """Pass a call to its service.
 
@@ -82,7 +81,7 @@ class Services:
             await connect_error(reply, "unimplemented", not_offered(service, method))
             return
         try:
-            await self._made[service](scope, _bounded(receive, self._hold), reply)
+            await self._made[service](scope, _bounded(reply.receive, self._hold), reply)
         except Exception:
             # connectrpc has answered, and raises an unexpected exception once more
             log.exception("%s/%s failed", service, printable(method))
