@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from flytectl.addresses import is_here, own_public
 from flyted.contract.answers.domains import DomainStatus
 from flyted.contract.answers.machine import Check
-from flyted.contract.errors import InvalidInput
 
 TIMEOUT_S = 5.0
 MOST_NAMES = 3
@@ -78,15 +77,6 @@ def judged(name: str, addresses: Sequence[Address], domain: DomainStatus, *, pub
         f"right if it is your router's, which has to forward ports {domain.https_port} and {domain.http_port}, or a "
         f"proxy's such as Cloudflare's; else {record}",
     )  # fmt: skip
-
-
-def check_custom(name: str) -> None:
-    """Raise :class:`InvalidInput`, with the record to make, for a custom domain of an app that leads nowhere."""
-    if not resolve(name):  # another address than this machine's may be a router's, or a proxy's
-        raise InvalidInput(
-            f"custom_domain={name!r} does not lead to this machine: it has no address in DNS",
-            hint=f"make a DNS record: {name} to {' and '.join(own_public()) or 'the address of your router'}",
-        )
 
 
 def _http(name: str, domain: DomainStatus) -> Iterator[Check]:

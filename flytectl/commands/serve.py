@@ -143,7 +143,6 @@ def serve(
         specs = [_looked_through(*pair) for pair in zip(loaded.apps, specs, strict=True)]
         if loaded.tasks and not quiet:
             say(_tasks(loaded.tasks))
-        _check_names(specs)
         _check_all(specs)
         _serve_all(loaded.apps, specs, quiet=quiet, json_=json_)
 
@@ -216,20 +215,6 @@ def _requests_per_s(text: str | None) -> float:
     if found is None or not float(found[1]):
         raise click.UsageError(f"--rate {text}: give requests a second or a minute, such as 50/s or 30/m")
     return float(found[1]) / {"s": 1, "m": 60}[found[2]]
-
-
-def _check_names(specs: list[AppSpec]) -> None:
-    """Raise :class:`InvalidInput` for a custom domain that leads elsewhere, if certificates are ordered."""
-    custom = [spec.custom_domain for spec in specs if spec.custom_domain]
-    if not custom:
-        return
-    from flytectl import reach
-    from flytectl.daemon import call
-    from flyted.contract.answers.domains import DomainList
-
-    if any(each.server for each in call(DomainList, "domain.list").domains):
-        for name in custom:
-            reach.check_custom(name)
 
 
 def _check_all(specs: list[AppSpec]) -> None:

@@ -1,5 +1,7 @@
 """Has lego order one certificate and prints it, or has lego revoke one. lego gets no key but the account's.
 
+Another option has it tell where a name leads, in a unit that has no key at all (record.py).
+
 The certificate's key never comes here: flyted makes it, and the job has a signing request. HTTP-01 is answered by the
 ingress, which needs the account's key alone for that (RFC 8555 8.3), so that the file that lego writes is for nobody.
 """
@@ -9,14 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import words
+from . import record, words
 from .words import EX_CONFIG, EX_NOLEGO, EX_NORECORD, EX_REFUSED, EX_SOFTWARE, OURS
 
 LEGO = "/usr/bin/lego"
@@ -52,6 +54,8 @@ class Failed(Exception):
 def main() -> int:
     """Carry out the job, and return the exit status."""
     try:
+        if sys.argv[1:2] == [words.RECORD]:
+            return record.main(sys.argv[2])
         check_memory(FOLDER, Path("/proc/self/mounts").read_text())
         chain = carry_out(read_job(), FOLDER)
     except Failed as failure:
@@ -165,11 +169,11 @@ def environment(job: Job, folder: Path) -> dict[str, str]:
 def check_record(name: str) -> None:
     """Raise :class:`Failed` for a name without an address: the authority counts each try that fails."""
     try:
-        socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-            raise Failed(EX_NORECORD, f"{name} has no DNS record") from error
-        # the resolver does not answer; the authority asks another one
+        record.addresses(name)
+    except record.NoRecord as error:
+        raise Failed(EX_NORECORD, f"{name} has no DNS record") from error
+    except OSError:
+        pass  # the resolver does not answer; the authority asks another one
 
 
 def run(command: list[str], environment: Mapping[str, str], secrets: list[str]) -> None:

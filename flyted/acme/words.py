@@ -27,10 +27,15 @@ PROPAGATION = "LEGO_DNS_RESOLVERS"
 UNCHECKED = "LEGO_DNS_DISABLE_CP"
 """A variable of flyted's: with any value, lego asks none, for zones that look different from this machine."""
 OWN_VARIABLES = (PROPAGATION, UNCHECKED)
+RECORD = "record"
+"""The option, with a host name after it, that has the program tell where the name leads: that needs no job."""
+OWN, ELSEWHERE = "this machine is ", "leads elsewhere: "
+"""What comes then in its lines: an address of this machine's on the internet, one of the name's that is none of it."""
 
 # Exit statuses; from 64 on those of sysexits.h.
 EX_REFUSED = 65  # lego has asked, or has tried to, in vain
 EX_NORECORD = 66  # the name has no address
 EX_NOLEGO = 69  # lego is not installed
 EX_SOFTWARE = 70  # a fault of flyted
+EX_NOANSWER = 75  # the resolver does not answer
 EX_CONFIG = 78  # the job is not as expected

@@ -59,6 +59,7 @@ from flyted.daemon.ingress.domains import Domains
 from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.listen import choose_ingress_ports, ensure_socket
 from flyted.daemon.ingress.ordered import OrderedCertificates
+from flyted.daemon.ingress.records import Records
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
@@ -167,7 +168,7 @@ async def daemon(listeners: dict[str, socket.socket], settings: Settings, vault:
     models, volumes = ModelVerbs(Models(store.database)), VolumeVerbs(Volumes(store.database), store)
     deploy = Deploy(
         loop, look, execute, explain, config, store, vault, images, bundles, inventory, models, volumes,
-        DeployLocks(),
+        DeployLocks(), Records(units, site_table.all),
     )  # fmt: skip
     apps, tokens = (
         Apps(store, loop, look, execute, explain, config, deploy, unused, ingress_tokens),

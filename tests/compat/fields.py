@@ -55,7 +55,10 @@ FIELDS: dict[str, tuple[str, str]] = {
     "Port.port": (HONOURED, ""),
     "Port.name": (HONOURED, "http1, or h2c for HTTP/2 and gRPC; others are refused"),
     "Domain.subdomain": (HONOURED, "at each base domain, besides the app's own name"),
-    "Domain.custom_domain": (HONOURED, "once certificates are ordered; reported until then"),
+    "Domain.custom_domain": (
+        HONOURED,
+        "once certificates are ordered, reported until then; refused without a DNS record",
+    ),
     "Link.path": (HONOURED, ""),
     "Link.title": (HONOURED, ""),
     "Link.is_relative": (HONOURED, ""),

@@ -31,6 +31,7 @@ from flyted.daemon.images.unused import UnusedImages
 from flyted.daemon.ingress.acme import Acme
 from flyted.daemon.ingress.issued import IssuedCertificates
 from flyted.daemon.ingress.ordered import OrderedCertificates
+from flyted.daemon.ingress.records import Records
 from flyted.daemon.ingress.tls import Tls
 from flyted.daemon.listeners import Pass
 from flyted.daemon.look import Look
@@ -106,7 +107,7 @@ class Daemon:
         deploy = Deploy(
             loop, look, execute, explain, config, store, nothing, images, bundles,
             inventory, ModelVerbs(Models(store.database)), VolumeVerbs(Volumes(store.database), store),
-            DeployLocks(),
+            DeployLocks(), Records(self.systemd, sites.all),
         )  # fmt: skip
         self.rebuilding = RebuildVerbs(images, deploy, self.unused.soon)
         self.access = Access(tokens, store, ingress_tokens)

@@ -16,6 +16,7 @@ from flyted.contract.names import AppKey, Replica
 from flyted.daemon.apps.bundles import Bundles
 from flyted.daemon.apps.deploy import Deploy
 from flyted.daemon.apps.locks import DeployLocks
+from flyted.daemon.ingress.records import Records
 from flyted.daemon.models import ModelVerbs
 from flyted.daemon.volumes import VolumeVerbs
 from flyted.host.models import Models
@@ -40,7 +41,7 @@ class Deploys:
             machine.loop, machine.look, machine.execute, machine.explain, machine.config, self.store, nothing,
             machine.images, Bundles(folder, self.store.apps), machine.inventory,
             ModelVerbs(Models(self.store.database)), VolumeVerbs(Volumes(self.store.database), self.store),
-            DeployLocks(),
+            DeployLocks(), Records(machine.systemd, machine.sites.all),
         )  # fmt: skip
         self.at: Callable[[], None] = lambda: None
 

@@ -14,6 +14,8 @@ import pytest
 from tests.machine.kit.apps import serve
 from tests.machine.kit.guest import INSIDE, connected
 from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
+from tests.machine.kit.pypi_flyte import flyte
+from tests.machine.kit.pypi_flyte import refused as refused_by_flyte
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
 
@@ -22,8 +24,9 @@ CHALLENGE = "/.well-known/acme-challenge/abc"
 
 
 @pytest.fixture(scope="module")
-def ports() -> tuple[int, int]:
-    """The ingress's ports for HTTPS and HTTP."""
+def ports(pypi_flyte: None) -> tuple[int, int]:
+    """The ingress's ports for HTTPS and HTTP. What is downloaded is there before pebble resolves all names."""
+    assert pypi_flyte is None
     https = urlsplit(serve(FIRST)).port or 443
     return https, {443: 80}.get(https, 8080)
 
@@ -232,6 +235,20 @@ def test_a_subdomain_and_a_custom_domain(pebble: Pebble, ports: tuple[int, int],
     shown = sh("flytectl", "domain", "test", DOMAIN)
     assert f"{FIRST}.{DOMAIN}" in shown
     assert "this machine answers" in shown
+
+
+def test_a_custom_domain_by_flyte(pebble: Pebble, ports: tuple[int, int], tmp_path: Path) -> None:
+    """The stock CLI hears the same as that of flytectl, and nothing is deployed; with a record it is served."""
+    root, name, app = tmp_path / "root.pem", "talk.example.net", "acme-stock"
+    root.write_bytes(pebble.root())
+    give("stock/custom.py", NAMED.format(label="say", name=name).replace("acme-named", app))
+    said = refused_by_flyte("serve", "custom.py", "env")
+    assert f"custom_domain='{name}' does not lead to this machine: it has no address in DNS" in said
+    assert f"make a DNS record: {name}" in said
+    assert app not in {each["name"] for each in answer("app", "ls")["apps"]}
+    pebble.leads_here(name, f"say.{DOMAIN}", f"{app}.{DOMAIN}")
+    flyte("serve", "custom.py", "env")
+    within(60, lambda: visit(name, ports[0], root) == "200")
 
 
 def test_the_domains_end_takes_its_certificates_along(root: Path, ports: tuple[int, int]) -> None:

@@ -31,6 +31,7 @@ from flyted.daemon.execute import Execute
 from flyted.daemon.explain import Explain
 from flyted.daemon.gpus.inventory import GpuInventory
 from flyted.daemon.images.images import Images
+from flyted.daemon.ingress.records import Records
 from flyted.daemon.look import Look
 from flyted.daemon.loop import Loop
 from flyted.daemon.models import ModelVerbs
@@ -70,6 +71,7 @@ class Deploy:
     models: ModelVerbs
     volumes: VolumeVerbs
     locks: DeployLocks
+    records: Records
 
     @property
     def _bring_up(self) -> BringUp:
@@ -98,6 +100,7 @@ class Deploy:
         spec = dataclasses.replace(spec, key=self.store.known(spec.key))
         if self._unchanged(spec, self._fingerprint(spec)) is None:
             await self._check(spec)
+            await self._leads(spec)
 
     async def _with_folders(self, spec: AppSpec) -> AppSpec:
         return await self.volumes.with_folders(await self.models.with_folders(spec))
@@ -152,12 +155,13 @@ class Deploy:
         if unchanged is not None:
             return await self._start_again(unchanged, emit), False
         await self._check(spec)
+        elsewhere = await self._leads(spec)
         async with self.bundles.held(spec.bundles, sent):
             await self._accepted(spec, emit)
             gpus = await self.gpus.suitable(spec.gpu) if spec.max_replicas > 1 else 0
             served = {name for name in spec.calls if self.store.find(dataclasses.replace(spec.key, name=name))}
             said = (*notes(spec, capacity(), self.config.sites(), gpus), *calls.notes(spec, served))
-            for text in (*replaces(self.store.find(spec.key), by), *said):
+            for text in (*replaces(self.store.find(spec.key), by), *said, *elsewhere):
                 await emit(Progress(NOTE, text))
             image = kept if kept is not None else await building(self.images.ensure(spec, emit))
             if image.root is not None:
@@ -199,6 +203,13 @@ class Deploy:
 
     def _check_names(self, spec: AppSpec) -> None:
         names.check(spec, self.store.apps(), self.config.base_domain, self.config.sites())
+
+    async def _leads(self, spec: AppSpec) -> list[str]:
+        """Return as :meth:`Records.check`; what is deployed again as it is, by flyted itself, is not asked about."""
+        app = self.store.find(spec.key)
+        if app is not None and app.current is not None and app.current.spec == spec:
+            return []
+        return await self.records.check(spec)
 
     def _check_room(self, spec: AppSpec) -> None:
         app = self.store.find(spec.key)
