@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import threading
@@ -22,8 +23,15 @@ APP = "acme-dns"
 PASSWORD = "s3cret-of-the-dns-provider"
 
 
+OTHER = "other.example.org"
+WRONG = "wr0ng-t0ken-of-somebody"
+
+
 class Provider(BaseHTTPRequestHandler):
-    """A provider that lego's `httpreq` speaks to: it makes records in pebble's DNS server."""
+    """A provider that lego's `httpreq` speaks to: it makes records in pebble's DNS server, for who has the password.
+
+    Others get 401, and what they said to be their password.
+    """
 
     pebble: Pebble
     asked: list[str]
@@ -31,14 +39,22 @@ class Provider(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Make or delete a record."""
         given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(f"{self.path} {self.headers['Authorization']}")
+        login = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+        if login != f"me:{PASSWORD}":
+            return self.answer(401, f"no user has the token {login.partition(':')[2]}".encode())
+        self.asked.append(self.path)
         if self.path == "/present":
             self.pebble.dns("set-txt", host=given["fqdn"], value=given["value"])
         else:
             self.pebble.dns("clear-txt", host=given["fqdn"])
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
+        return self.answer(200)
+
+    def answer(self, status: int, body: bytes = b"") -> None:
+        """Send an answer."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_words: object) -> None:
         """Say nothing."""
@@ -58,15 +74,16 @@ def pebble(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebb
         Provider.pebble, Provider.asked = found, []
         server = ThreadingHTTPServer((ADDRESS, 0), Provider)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        file = found.folder / "variables"
-        file.write_text(
-            f"HTTPREQ_ENDPOINT=http://{ADDRESS}:{server.server_address[1]}\nHTTPREQ_USERNAME=me\n"
-            f"HTTPREQ_PASSWORD={PASSWORD}\nLEGO_DNS_DISABLE_CP=true\n"
-        )
+        for name, password in (("variables", PASSWORD), ("refused", WRONG)):
+            (found.folder / name).write_text(
+                f"HTTPREQ_ENDPOINT=http://{ADDRESS}:{server.server_address[1]}\nHTTPREQ_USERNAME=me\n"
+                f"HTTPREQ_PASSWORD={password}\nLEGO_DNS_DISABLE_CP=true\n"
+            )
         try:
             yield found
         finally:
-            subprocess.run(["flytectl", "domain", "rm", DOMAIN, "--yes"], check=False, capture_output=True)
+            for domain in (DOMAIN, OTHER):
+                subprocess.run(["flytectl", "domain", "rm", domain, "--yes"], check=False, capture_output=True)
             forget_apps("acme-")
             server.shutdown()
             server.server_close()
@@ -77,13 +94,17 @@ def root(pebble: Pebble) -> Path:
     """The authority's root; the domain's certificate is ordered."""
     file = pebble.folder / "root.pem"
     file.write_bytes(pebble.root())
-    sh(
-        "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
-        "--acme-server-ca", str(pebble.authority), "--dns", "httpreq", "--from-file", str(pebble.folder / "variables"),
-        "--yes",
-    )  # fmt: skip
+    serve_at(DOMAIN, pebble, pebble.folder / "variables")
     within(60, lambda: visit(f"{APP}.{DOMAIN}", port_of(), file) == "200")
     return file
+
+
+def serve_at(domain: str, pebble: Pebble, variables: Path) -> None:
+    """Have a certificate for all apps ordered, with these variables of the provider's."""
+    sh(
+        "flytectl", "domain", "set", domain, "--email", "me@example.org", "--acme-server", DIRECTORY,
+        "--acme-server-ca", str(pebble.authority), "--dns", "httpreq", "--from-file", str(variables), "--yes",
+    )  # fmt: skip
 
 
 def port_of() -> int:
@@ -96,7 +117,23 @@ def test_one_certificate_is_for_all_apps(root: Path, port: int) -> None:
     assert visit(f"nobody.{DOMAIN}", port, root) == "421"
     (order,) = answer("domain", "get", DOMAIN)["orders"]
     assert (order["name"], order["problem"]) == (f"*.{DOMAIN}", "")
-    assert [each.partition(" ")[0] for each in Provider.asked[:2]] == ["/present", "/cleanup"]
+    assert Provider.asked[:2] == ["/present", "/cleanup"]
+
+
+def test_a_wrong_token(root: Path, pebble: Pebble, port: int) -> None:
+    """What the provider says is told, but for the token, and what to type. With the right one it works."""
+    serve_at(OTHER, pebble, pebble.folder / "refused")
+    within(60, lambda: bool(answer("domain", "get", OTHER)["problem"]))
+    found = answer("domain", "get", OTHER)
+    assert f"the DNS provider httpreq makes no record for *.{OTHER}: httpreq: " in found["problem"]
+    assert "401" in found["problem"]
+    assert "no user has the token ***" in found["problem"]
+    assert f"sudo flytectl domain set {OTHER} --email me@example.org --dns httpreq --from-file FILE" in found["hint"]
+    assert WRONG not in json.dumps(found) + sh("journalctl", "-q", "-b", "-o", "verbose", "-u", "flyted*")
+    serve_at(OTHER, pebble, pebble.folder / "variables")
+    within(60, lambda: visit(f"{APP}.{OTHER}", port, root) == "200")
+    assert answer("domain", "get", OTHER)["problem"] == ""
+    sh("flytectl", "domain", "rm", OTHER, "--yes")
 
 
 def test_the_providers_password_is_nowhere(root: Path) -> None:
@@ -137,13 +174,10 @@ def test_a_provider_that_refuses_takes_nothing_away(root: Path, pebble: Pebble) 
     assert root.exists()
     file = pebble.folder / "wrong"
     file.write_text(f"HTTPREQ_ENDPOINT=http://{ADDRESS}:1\nHTTPREQ_PASSWORD={PASSWORD}\nLEGO_DNS_DISABLE_CP=true\n")
-    sh(
-        "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
-        "--acme-server-ca", str(pebble.authority), "--dns", "httpreq", "--from-file", str(file), "--yes",
-    )  # fmt: skip
+    serve_at(DOMAIN, pebble, file)
     within(120, lambda: bool(answer("domain", "get", DOMAIN)["problem"]))
     found = answer("domain", "get", DOMAIN)
-    assert f"no certificate for *.{DOMAIN}" in found["problem"]
+    assert f"the DNS provider httpreq makes no record for *.{DOMAIN}" in found["problem"]
     assert "connection refused" in found["problem"]
     assert found["orders"][0]["issuer"], "the one that there is stays until its end"
     assert PASSWORD not in json.dumps(found) + sh("journalctl", "-q", "-b", "-u", "flyted", "-o", "cat")

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from flyted.acme import words
-from flyted.contract.acme import LETS_ENCRYPT
+from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.errors import HostFailure
 from flyted.plan.facts import UnitEnd
 from flyted.plan.ingress.acme_unit import Job, acme_unit, chain_of, failure, is_revoked, not_revoked, unit_name
@@ -75,6 +75,10 @@ def test_the_certificate_in_the_output() -> None:
         (DNS, [f"acme: error: 403 :: {ACME}unauthorized :: Incorrect TXT record"], "Incorrect TXT", "token"),
         (HTTP, [f"[{NAME}] acme: error: 400 :: {ACME}dns :: no A", f"[INFO] nonce error retry: {ACME}badNonce :: old"],
          "no A", "make a DNS record"),
+        (DNS, ["error: one or more domains had a problem:",
+               f"[*.{NAME}] acme: error presenting token: hetzner: 401: request failed: Unauthorized", ""],
+         f"the DNS provider hetzner makes no record for {NAME}: hetzner: 401: request failed: Unauthorized",
+         f"sudo flytectl domain set {NAME} --email me@example.org --dns hetzner --from-file FILE"),
         (DNS, ["2026/12/01 unrecognized DNS provider: hetzner"], "lego knows no DNS provider hetzner", "lego dnshelp"),
         (DNS, ["2026/12/01 hetzner: some credentials information are missing: HETZNER_API_KEY"],
          "hetzner wants other variables: HETZNER_API_KEY", "lego dnshelp -c hetzner"),
@@ -92,6 +96,21 @@ def test_why_an_order_failed(settings: AcmeSettings, lines: list[str], said: str
     assert hint in found.hint
     assert ", url:" not in found.message
     assert "err:" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("server", "ca", "more"),
+    [
+        (STAGING, "", " --staging"),
+        ("https://ca.lan/dir", "PEM", " --acme-server https://ca.lan/dir --acme-server-ca FILE"),
+    ],
+)
+def test_the_command_for_another_token_says_all_again(server: str, ca: str, more: str) -> None:
+    """Else it would order from Let's Encrypt."""
+    settings = AcmeSettings("me@example.org", server, server_ca=ca, dns="hetzner")
+    found = failure(f"*.{NAME}", settings, REFUSED, ["acme: error presenting token: hetzner: 401"])
+    command = f"sudo flytectl domain set {NAME} --email me@example.org --dns hetzner --from-file FILE"
+    assert found.hint == f"if its token is wrong, give another one: {command}{more}"
 
 
 @pytest.mark.parametrize(

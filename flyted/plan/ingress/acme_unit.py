@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flyted.acme import words
+from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.errors import HostFailure
 from flyted.plan.facts import UnitEnd
 from flyted.plan.images.build_unit import SANDBOX, machine_network
@@ -27,6 +29,8 @@ REVOCATION_MAX_S = 120
 """Seconds that a revocation may take, which waits for no record."""
 _MEMORY_MAX = 256 << 20
 _ERROR = "urn:ietf:params:acme:error:"
+_PRESENTING = "acme: error presenting token: "
+"""What lego says before a DNS provider's answer (lego, challenge/dns01/dns_challenge.go)."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,9 @@ def _refused(name: str, settings: AcmeSettings, lines: Sequence[str]) -> HostFai
         return HostFailure(
             f"{settings.dns} wants other variables: {_after(last, 'missing: ')}", hint=_variables(settings)
         )
+    if why := _provider(lines):
+        text = f"the DNS provider {settings.dns} makes no record for {name}: {why}"
+        return HostFailure(text, hint=f"if its token is wrong, give another one: {_again(name, settings)}")
     if why := _unreachable(settings, lines):
         return HostFailure(why, hint=_LOG)
     return HostFailure(f"no certificate for {name}: {_after(last, 'could not ')}", hint=_LOG)
@@ -186,6 +193,23 @@ def _answer(lines: Sequence[str]) -> tuple[str, str] | None:
         if found and kind != "badNonce":  # lego tells those too that it gets over
             return kind, said.partition(", url:")[0].strip() or kind
     return None
+
+
+def _provider(lines: Sequence[str]) -> str:
+    """Return what the DNS provider answered to the order to make a record, or "" if that is not why it failed."""
+    return next((line.partition(_PRESENTING)[2] for line in reversed(lines) if _PRESENTING in line), "")
+
+
+def _again(name: str, settings: AcmeSettings) -> str:
+    """Return the command that gives a DNS provider's token anew, with all that was said before."""
+    options = ["--email", settings.email, "--dns", settings.dns, "--from-file", "FILE"]
+    if settings.server == STAGING:
+        options.append("--staging")
+    elif settings.server != LETS_ENCRYPT:
+        options += ["--acme-server", settings.server]
+    if settings.server_ca:
+        options += ["--acme-server-ca", "FILE"]
+    return shlex.join(["sudo", "flytectl", "domain", "set", name.removeprefix("*."), *options])
 
 
 def _unreachable(settings: AcmeSettings, lines: Sequence[str]) -> str:
@@ -211,7 +235,7 @@ def _hints(name: str, settings: AcmeSettings) -> dict[str, str]:
     """Return what to do about each kind of error."""
     bare = name.removeprefix("*.")
     if settings.dns:
-        dns = f"the token has to be allowed to change the records of {bare}"
+        dns = f"the token has to be allowed to change the records of {bare}; to give another: {_again(name, settings)}"
         return {"dns": dns, "unauthorized": dns, **_COMMON}
     return {
         "dns": f"make a DNS record of type A or AAAA for {bare} that leads to this machine",
