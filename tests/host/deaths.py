@@ -42,18 +42,21 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def dying_at(step: int) -> None:
-    """From here on the process dies just before its ``step``-th change of the disk."""
+def dying_at(step: int, *others: tuple[object, str]) -> None:
+    """From here on the process dies just before its ``step``-th change of the disk, or call of one of the ``others``.
+
+    These are methods: an object, and the method's name.
+    """
     counter = itertools.count(1)
-    for name in STEPS:
-        real = getattr(os, name)
+    for where, name in (*((os, name) for name in STEPS), *others):
+        real = getattr(where, name)
 
         def dying(*args: object, _real: Callable[..., object] = real, **kwargs: object) -> object:
             if next(counter) == step:
                 os._exit(9)
             return _real(*args, **kwargs)
 
-        setattr(os, name, dying)
+        setattr(where, name, dying)
 
 
 def each_death(folder: Path, scratch: Path, change: Callable[[Path], object]) -> Iterator[Path]:

@@ -27,7 +27,7 @@ needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="the age prog
 def state_folder(parent: Path) -> Path:
     """Like /var/lib/flyted: 0711, ours."""
     folder = parent / "flyted"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # flyted may have been there before
     folder.chmod(0o711)
     return folder
 

@@ -121,6 +121,7 @@ def test_the_command_for_another_token_says_all_again(server: str, ca: str, more
         (UnitEnd("timeout", 15), [], "after 15 minutes"),
         (UnitEnd("exit-code", words.EX_CONFIG), ["flyted-acme: there is no job"], "there is no job"),
         (UnitEnd("signal", 9), [], "ended with status 9"),
+        (UnitEnd("signal", 9), ["flyted-acme: certificate LS0t"], f"no certificate for {NAME}: the order ended with"),
     ],
 )
 def test_other_ends(end: UnitEnd, lines: list[str], said: str) -> None:

@@ -132,14 +132,11 @@ def not_revoked(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence
         answer, unreachable = _answer(told), _unreachable(settings, told)
         if answer or unreachable:
             return HostFailure(f"{what}: {answer[1] if answer else unreachable}", hint=_LOG)
-    ours = own_lines(lines, words.OURS)
-    why = plain(ours[-1]) if ours else f"the unit ended with status {end.status}"
-    return HostFailure(f"{what}: {why}", hint=_LOG)
+    return HostFailure(f"{what}: {_told(lines) or f'the unit ended with status {end.status}'}", hint=_LOG)
 
 
 def failure(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str]) -> HostFailure:
     """Return the error that says why an order failed, in the authority's words where it said something."""
-    ours = own_lines(lines, words.OURS)
     if end.result == "timeout":
         return HostFailure(f"no certificate for {name} after {ORDER_MAX_S // 60} minutes", hint=_LOG)
     match end.status:
@@ -149,8 +146,14 @@ def failure(name: str, settings: AcmeSettings, end: UnitEnd, lines: Sequence[str
             return HostFailure(f"{name} has no DNS record", hint=_hints(name, settings)["dns"])
         case words.EX_REFUSED:
             return _refused(name, settings, [plain(line).strip() for line in lines if not line.startswith(words.OURS)])
-    why = plain(ours[-1]) if ours else f"the order ended with status {end.status}"
+    why = _told(lines) or f"the order ended with status {end.status}"
     return HostFailure(f"no certificate for {name}: {why}", hint=_LOG)
+
+
+def _told(lines: Iterable[str]) -> str:
+    """Return what the program said itself, "" if nothing: a part of a certificate, after a kill, says nothing."""
+    ours = [line for line in own_lines(lines, words.OURS) if not line.startswith(words.CERTIFICATE)]
+    return plain(ours[-1]) if ours else ""
 
 
 def is_limited(lines: Iterable[str]) -> bool:
