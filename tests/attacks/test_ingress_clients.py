@@ -327,7 +327,7 @@ def test_connections_of_a_client_are_limited_and_those_of_a_trusted_proxy_are_no
 
 
 def test_every_request_is_logged_if_that_is_asked_for(tmp_path: Path) -> None:
-    """Client, host, path, status, user and size; neither the query nor a token."""
+    """Client, host, path, status, user and size, each in a field of its own; neither the query nor a token."""
     for folder, wanted in (("quiet", False), ("all", True)):
         (tmp_path / folder).mkdir()
         rules = ClientRules(trusted_proxies=("127.0.0.1",), access_log=wanted)
@@ -338,4 +338,13 @@ def test_every_request_is_logged_if_that_is_asked_for(tmp_path: Path) -> None:
                 until(lambda line=line, log=box.log: line in log.read_text())  # type: ignore[misc]
         log = box.log.read_text()
         assert (line in log) == wanted, log
-        assert "secret" not in log
+        assert "secret" not in log + repr(box.entries)
+    found = next(each for each in box.entries if each.get("FLYTED_PATH") == "/x")
+    assert found.pop("FLYTED_MS").isdigit()
+    assert int(found.pop("FLYTED_BYTES")) > 0
+    assert found.pop("MESSAGE").startswith(line)
+    assert found == {
+        "PRIORITY": "6", "SYSLOG_IDENTIFIER": "flyted-ingress", "FLYTED_CLIENT": CLIENT, "FLYTED_SERVER": "a-r1-0",
+        "FLYTED_METHOD": "GET", "FLYTED_HOST": HOST, "FLYTED_STATUS": "200", "FLYTED_PATH": "/x", "FLYTED_USER": "-",
+        "": "",
+    }  # fmt: skip

@@ -119,12 +119,26 @@ class Machine:
         self.places = HaproxyPaths(
             str(self.files), str(self.certificate), f"{others}/", str(others), f"unix@{self.admin} mode 600",
             inherits=False, gateway=str(folder / "gateway.sock"), calls=f"127.0.0.1:{self.calls}",
+            journal=str(folder / "journal"),
         )  # fmt: skip
+        self.entries: list[dict[str, str]] = []
+        self._journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._journal.bind(self.places.journal)
         self.certificates: list[Certificate] = []
         self.ingress = Ingress(self.admin, self.files, places=self.places, certificates=lambda: self.certificates)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "haproxy.log"
         self._apps: list[App] = []
+        self._reader = threading.Thread(target=self._read_journal, daemon=True)
+        self._reader.start()
+
+    def _read_journal(self) -> None:
+        """Stands for journald: reads entries in its own protocol, and adds their messages to HAProxy's output."""
+        while datagram := self._journal.recv(1 << 16):
+            lines = datagram.decode(errors="replace").split("\n")
+            self.entries.append({name: value for name, _, value in (line.partition("=") for line in lines)})
+            with self.log.open("a") as log:
+                log.write(f"{self.entries[-1].get('MESSAGE', datagram)}\n")
 
     def app(self, name: str) -> App:
         made = App(self.folder / f"{name}.sock", name)
@@ -176,6 +190,9 @@ class Machine:
         for app in self._apps:
             app.close()
         self.stop()
+        self._journal.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._journal.close()
 
     def tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.ca.cert_pem.decode())

@@ -129,6 +129,13 @@ def test_each_request_is_in_the_journal(url: str) -> None:
     lines = sh("journalctl", "-u", "flyted-ingress", "-o", "cat", "--since", "-2min").splitlines()
     assert any(line.startswith(f"{SECOND} https~ ") and f" GET {host}/ 200 " in line for line in lines), lines[-5:]
     assert "hidden" not in "\n".join(lines)
+    chosen = (f"FLYTED_CLIENT={SECOND}", f"FLYTED_HOST={host}", "FLYTED_STATUS=200")
+    found = sh("journalctl", "-u", "flyted-ingress", "-o", "json", "--since", "-2min", "-n", "1", *chosen)
+    entry = json.loads(found)
+    assert (entry["FLYTED_METHOD"], entry["FLYTED_PATH"], entry["FLYTED_USER"]) == ("GET", "/", "-")
+    assert entry["SYSLOG_IDENTIFIER"] == "flyted-ingress"
+    assert int(entry["FLYTED_BYTES"]) > 0
+    assert "hidden" not in found
 
 
 def test_an_app_has_a_limit_of_its_own(url: str) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import certificates, clients, internal, kept, no_wake, pools
+from flyted.plan.ingress import access_log, certificates, clients, internal, kept, no_wake, pools
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
@@ -79,6 +79,7 @@ class HaproxyPaths:
     inherits: bool = True  # HAProxy inherits the listeners for clients from PID 1; otherwise it binds them itself
     gateway: str = GATEWAY_SOCKET
     calls: str = ""  # where it listens for calls between apps, if it does not inherit
+    journal: str = access_log.JOURNAL
 
 
 STANDARD = HaproxyPaths()
@@ -109,10 +110,7 @@ resolvers default
 
 defaults usual
     mode http
-    log global
-    # never a query string: tokens travel in those
-@QUIET@    option dontlognull
-    log-format "%[src] %ft %s %HM %[var(txn.host)]%[var(txn.path)] %ST %tsc %Tw/%Tc/%Tr/%Ta ms@MORE@"
+@LOG@\
     # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
     option abortonclose
     # what an app says is sent on at once: HAProxy would else wait for more, up to 0.2 s, which a streamed word shows
@@ -291,8 +289,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@TABLES@": clients.tables(),
         "@SOURCE@": clients.source_rules(listen.clients).replace("\\\n", ""),
         "@REQUESTS@": clients.request_rules(listen.clients).replace("\\\n", ""),
-        "@QUIET@": "" if listen.clients.access_log else "    option dontlog-normal\n",
-        "@MORE@": " %B bytes %[var(txn.user)]" if listen.clients.access_log else "",
+        "@LOG@": access_log.rules(places.journal, each=rules.access_log),
         "@OWN@": OWN,
         "@HOST_COOKIES@": HOST_COOKIES.replace("\\\n", ""),
         "@CONNECTIONS@": str(CONNECTIONS),
