@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.asleep import asleep
+from benchmarks.certificates import certificates
 from benchmarks.domains import domains
 from benchmarks.files import files
 from benchmarks.gateway import gateway
@@ -222,6 +223,7 @@ def main() -> int:
     ports(promise)
     replicas(promise)
     domains(promise)
+    certificates(promise)
     files(promise)
     llama(promise)
     memory()
