@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from flyted.plan.ingress.state import CHALLENGES
 from tests.machine.kit.apps import serve
 from tests.machine.kit.guest import INSIDE, connected
 from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
@@ -136,6 +137,59 @@ def test_a_certificate_is_revoked(root: Path, ports: tuple[int, int]) -> None:
     assert met.public_key() != old.public_key()
     within(10, lambda: answer("domain", "get", DOMAIN)["revocations"] == [])
     assert f"the authority has revoked the old certificate of {name}" in sh("journalctl", "-u", "flyted", "-n", "50")
+
+
+@pytest.mark.long
+def test_a_kill_at_each_moment_of_an_order(root: Path, ports: tuple[int, int]) -> None:
+    """Of flyted, of the order's unit, of the ingress: each order ends once, and visitors meet good certificates alone.
+
+    A revocation orders a certificate; it is done when the old one is revoked.
+    """
+    name, secrets = f"{FIRST}.{DOMAIN}", Path("/var/lib/flyted/secrets")
+
+    def units() -> list[Path]:
+        return list(Path("/run/systemd/transient").glob("flyted-acme-*.service"))
+
+    def lego() -> bool:
+        return any(_comm(each) == "lego" for each in Path("/proc").glob("[0-9]*/comm"))
+
+    def challenged() -> bool:
+        return name in (Path("/run/flyted/ingress") / CHALLENGES).read_text()
+
+    moments: dict[str, Callable[[], object]] = {"unit": units, "challenge": challenged, "lego": lego}
+    kills = [("flyted", moment) for moment in (*moments, "stored", "shown", "revoking")]
+    for victim, moment in [*kills, ("flyted-ingress", "lego"), ("flyted-acme-*", "lego")]:
+        old, before = shown(name, ports[0], root), secrets.stat().st_mtime_ns
+        sh("flytectl", "domain", "revoke", DOMAIN, name, "--yes")
+        reached = {
+            **moments, "stored": lambda before=before: secrets.stat().st_mtime_ns != before,
+            "shown": lambda old=old: shown(name, ports[0], root) != old,
+            "revoking": lambda old=old: shown(name, ports[0], root) != old and units(),
+        }[moment]  # fmt: skip
+        ends = time.monotonic() + 30
+        while not reached():
+            assert time.monotonic() < ends, f"{moment} has not come"
+            time.sleep(0.002)
+        sh("systemctl", "kill", "-s", "KILL", victim)
+        assert status(shown(name, ports[0], root))[0] == "Valid", (victim, moment)
+        within(60, lambda: subprocess.run(["flytectl", "domain", "renew", DOMAIN], check=False).returncode == 0)
+        within(90, lambda old=old: status(old) == ("Revoked", 1))  # type: ignore[misc]
+        new = shown(name, ports[0], root)
+        assert status(new) == ("Valid", 0)
+        assert new.public_key() != old.public_key()
+        assert visit(name, ports[0], root) == "200"
+        within(30, lambda: answer("domain", "get", DOMAIN)["revocations"] == [])
+        assert orders()[name]["problem"] == ""
+        assert int(str(orders()[name]["not_after"])) == int(new.not_valid_after_utc.timestamp())
+        assert units() == []
+
+
+def _comm(file: Path) -> str:
+    """The name of a process, "" of one that has ended."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def test_the_certificate_of_an_app_that_is_gone_is_revoked(root: Path, ports: tuple[int, int]) -> None:

@@ -39,6 +39,12 @@ def test_a_name_without_a_record(lines: list[str], hint: str) -> None:
     assert caught.value.hint == hint
 
 
+def test_a_name_server_that_does_not_answer_is_named() -> None:
+    """As it may have no answer just now, or the name's zone may be broken."""
+    with pytest.raises(InvalidInput, match=r"has no address in DNS \(this machine's name server does not answer"):
+        check(NAME, UnitEnd("exit-code", words.EX_NOANSWER), OWN)
+
+
 def test_a_name_that_leads_elsewhere_is_told() -> None:
     """It may be a router's address."""
     said = check(NAME, WELL, [*OWN[:1], f"{words.OURS}{words.ELSEWHERE}203.0.114.9"])
@@ -49,7 +55,7 @@ def test_a_name_that_leads_elsewhere_is_told() -> None:
 
 @pytest.mark.parametrize(
     "end",
-    [UnitEnd("exit-code", words.EX_NOANSWER), UnitEnd("timeout", 15), UnitEnd("signal", words.EX_NORECORD)],
+    [UnitEnd("exit-code", words.EX_SOFTWARE), UnitEnd("timeout", 15), UnitEnd("signal", words.EX_NORECORD)],
 )
 def test_no_answer_refuses_nothing(end: UnitEnd) -> None:
     assert check(NAME, end, OWN) == ""

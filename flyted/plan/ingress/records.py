@@ -44,16 +44,15 @@ def record_unit(name: str, output_fd: int | None, addresses: Sequence[str]) -> d
 def check(name: str, end: UnitEnd, lines: Iterable[str]) -> str:
     """Return a note on where a custom domain leads, "" if there is none to make.
 
-    Raises :class:`InvalidInput`, with the record to make, for a name without an address. A resolver that does not
-    answer refuses nothing: the order of the certificate says it then.
+    Raises :class:`InvalidInput`, with the record to make, for a name of which the machine's resolver has no address. A
+    look-up that takes too long, or fails otherwise, refuses nothing: the order of the certificate says it then.
     """
     said = own_lines(lines, words.OURS)
     own, elsewhere = ([line.removeprefix(mark) for line in said if line.startswith(mark)] for mark in _MARKS)
     record = f"make a DNS record: {name} to {' and '.join(own) or 'the address of your router'}"
-    if (end.result, end.status) == ("exit-code", words.EX_NORECORD):
-        raise InvalidInput(
-            f"custom_domain={name!r} does not lead to this machine: it has no address in DNS", hint=record
-        )
+    if end.result == "exit-code" and end.status in _NOWHERE:
+        why = f"it has no address in DNS{_NOWHERE[end.status]}"
+        raise InvalidInput(f"custom_domain={name!r} does not lead to this machine: {why}", hint=record)
     if not elsewhere:
         return ""
     return (
@@ -63,3 +62,4 @@ def check(name: str, end: UnitEnd, lines: Iterable[str]) -> str:
 
 
 _MARKS = (words.OWN, words.ELSEWHERE)
+_NOWHERE = {words.EX_NORECORD: "", words.EX_NOANSWER: " (this machine's name server does not answer for it)"}
