@@ -126,7 +126,8 @@ def test_a_house_reaches_its_apps(app: str, house: Path) -> None:
 @pytest.mark.parametrize("address", [OURS, OURS6])
 def test_the_gateway_is_not_on_the_network(house: Path, host: str, address: str) -> None:
     """Flyte's API and the login are for this machine, whatever name a visitor sends."""
-    assert visit(host, house, address, "--insecure", "--data", "x") == "421"
+    # by HTTP/2, HAProxy 2.6 now and then cancels what it answers before the body is there: the client hears no status
+    assert visit(host, house, address, "--insecure", "--http1.1", "--data", "x") == "421"
     assert curl(f"https://flyted.localhost:{port()}/")[0] != 421
 
 
