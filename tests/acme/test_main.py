@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ def run(lego: Path, capfd: pytest.CaptureFixture[str], given: dict[str, Any]) ->
     """The lines of an order that ends well."""
     assert main.carry_out(main.Job(**given), Path.cwd(), str(lego)) == b"CHAIN\n"
     return capfd.readouterr().out.splitlines()
+
+
+def test_lego_comes_with_the_package_unless_that_is_refused() -> None:
+    """Not everybody orders certificates."""
+    control = (Path(__file__).parents[2] / "packaging/debian/control").read_text()
+    (recommended,) = re.findall(r"^Recommends: (.*)$", control, re.MULTILINE)
+    assert "lego" in recommended.split(", ")
 
 
 def test_by_http(lego: Path, capfd: pytest.CaptureFixture[str]) -> None:

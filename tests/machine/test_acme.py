@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
 
 from flyted.plan.ingress.state import CHALLENGES
 from tests.machine.kit.apps import serve
@@ -150,24 +151,24 @@ def test_a_kill_at_each_moment_of_an_order(root: Path, ports: tuple[int, int]) -
     def units() -> list[Path]:
         return list(Path("/run/systemd/transient").glob("flyted-acme-*.service"))
 
-    def lego() -> bool:
-        return any(_comm(each) == "lego" for each in Path("/proc").glob("[0-9]*/comm"))
+    def reached(moment: str, old: x509.Certificate, stored_at: int) -> bool:
+        match moment:
+            case "unit":
+                return units() != []
+            case "challenge":
+                return name in (Path("/run/flyted/ingress") / CHALLENGES).read_text()
+            case "lego":
+                return any(_comm(each) == "lego" for each in Path("/proc").glob("[0-9]*/comm"))
+            case "stored":
+                return secrets.stat().st_mtime_ns != stored_at
+        return shown(name, ports[0], root) != old and (moment == "shown" or units() != [])
 
-    def challenged() -> bool:
-        return name in (Path("/run/flyted/ingress") / CHALLENGES).read_text()
-
-    moments: dict[str, Callable[[], object]] = {"unit": units, "challenge": challenged, "lego": lego}
-    kills = [("flyted", moment) for moment in (*moments, "stored", "shown", "revoking")]
+    kills = [("flyted", moment) for moment in ("unit", "challenge", "lego", "stored", "shown", "revoking")]
     for victim, moment in [*kills, ("flyted-ingress", "lego"), ("flyted-acme-*", "lego")]:
-        old, before = shown(name, ports[0], root), secrets.stat().st_mtime_ns
+        old, stored_at = shown(name, ports[0], root), secrets.stat().st_mtime_ns
         sh("flytectl", "domain", "revoke", DOMAIN, name, "--yes")
-        reached = {
-            **moments, "stored": lambda before=before: secrets.stat().st_mtime_ns != before,
-            "shown": lambda old=old: shown(name, ports[0], root) != old,
-            "revoking": lambda old=old: shown(name, ports[0], root) != old and units(),
-        }[moment]  # fmt: skip
         ends = time.monotonic() + 30
-        while not reached():
+        while not reached(moment, old, stored_at):
             assert time.monotonic() < ends, f"{moment} has not come"
             time.sleep(0.002)
         sh("systemctl", "kill", "-s", "KILL", victim)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.machine.kit.apps import serve
-from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, Pebble, running, shown, status, visit, within
+from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, running, shown, status, visit, within
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import answer, forget_apps
 
@@ -166,6 +166,21 @@ def test_it_is_renewed_while_visitors_come(root: Path, port: int) -> None:
         time.sleep(0.5)
     assert met == {"200"}
     assert len(seen) >= 3, "renewed twice"
+
+
+@pytest.mark.long
+def test_a_certificate_that_ended_while_flyted_was_away(root: Path, port: int) -> None:
+    """As years later, or when the clock is set: visitors meet the old one, and a new one as soon as flyted runs."""
+    name = f"{APP}.{DOMAIN}"
+    sh("systemctl", "stop", "flyted.socket", "flyted.service")
+    try:
+        within(90, lambda: visit(name, port, root) == LOST)
+    finally:
+        sh("systemctl", "start", "flyted.socket", "flyted.service")
+    within(60, lambda: visit(name, port, root) == "200")
+    (order,) = answer("domain", "get", DOMAIN)["orders"]
+    assert order["problem"] == ""
+    assert order["not_after"] > time.time()
 
 
 @pytest.mark.long

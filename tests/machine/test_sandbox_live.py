@@ -84,6 +84,8 @@ async def attempts():
         "loopback": tried(lambda: connect(inet, ("127.0.0.1", 443))),
         "ingress v6": tried(lambda: connect(socket.AF_INET6, ("::1", 443))),
         "secrets": tried(lambda: os.listdir("/var/lib/flyted/secrets")),
+        "certificates": tried(lambda: os.listdir("/run/flyted/certificates")),
+        "ingress's certificates": tried(lambda: os.listdir("/run/credentials/flyted-ingress.service")),
         "database": tried(lambda: open("/var/lib/flyted/flyted.db").read(1)),
         "images": tried(lambda: sorted(os.listdir("/var/lib/flyted/images"))),
         "other state": tried(lambda: os.listdir("/var/lib/private")),
@@ -148,7 +150,8 @@ def test_an_app_stays_below_its_gate(attempts: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "what",
     ["control", "credentials", "admin", "other app", "bus", "private bus", "metadata", "loopback", "ingress v6",
-     "netlink change", "secrets", "database", "home", "write etc", "write usr", "write image", "namespace"],
+     "netlink change", "secrets", "certificates", "ingress's certificates", "database", "home", "write etc",
+     "write usr", "write image", "namespace"],
 )  # fmt: skip
 def test_an_app_is_refused(attempts: dict[str, object], what: str) -> None:
     """Each socket that is not its own is closed."""
@@ -156,6 +159,12 @@ def test_an_app_is_refused(attempts: dict[str, object], what: str) -> None:
     assert re.match(
         r"(PermissionError|FileNotFoundError|OSError|ConnectionRefusedError|CalledProcessError|Failed): ", said
     ), said
+
+
+def test_what_an_app_is_refused_is_there() -> None:
+    """Keys of certificates lie where an app has looked for them."""
+    for place in ("/run/flyted/certificates", "/run/credentials/flyted-ingress.service", "/var/lib/flyted/secrets"):
+        assert Path(place).is_dir(), place
 
 
 def test_an_app_sees_only_what_is_its_own(attempts: dict[str, object]) -> None:

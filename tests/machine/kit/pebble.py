@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 import json
 import socket
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -116,6 +117,7 @@ class Pebble:
 def running(folder: Path, port: int, life_s: int = 90 * 86400) -> Iterator[Pebble]:
     """Both, with this machine's names resolved by their DNS server."""
     packages.install("lego", "pebble")
+    forget_issued()
     must("ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo")
     before = RESOLVER.read_text()
     found = Pebble(folder, port)
@@ -129,6 +131,15 @@ def running(folder: Path, port: int, life_s: int = 90 * 86400) -> Iterator[Pebbl
         found.stop()
         found.stop("pebble-challtestsrv")
         must("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo")
+
+
+def forget_issued() -> None:
+    """Have flyted forget what earlier authorities gave: those are gone, and revoke nothing any more."""
+    with contextlib.closing(sqlite3.connect("/var/lib/flyted/flyted.db", isolation_level=None)) as database:
+        if database.execute("SELECT count(*) FROM certificate_issued").fetchone() != (0,):
+            must("systemctl", "stop", "flyted.socket", "flyted.service")
+            database.execute("DELETE FROM certificate_issued")
+    must("systemctl", "start", "flyted.socket", "flyted.service")
 
 
 def fetch(url: str, values: dict[str, Any] | None = None) -> bytes:
