@@ -70,6 +70,8 @@ def set_(
             return DECLINED
         return _redirected(call(DomainStatus, "domain.redirect", {"domain": name, "to": to}), json_=json_)
     alone = api is not None and not own_ca and not given
+    if given and not acme["email"]:
+        acme["email"] = _known_address(name)
     if not alone and not own_ca and not acme["email"]:
         raise click.UsageError("say where the certificate comes from: --email ADDRESS or --own-ca, or 'domain cert'")
     if api and not yes and not _api_agreed(name):
@@ -81,6 +83,15 @@ def set_(
     if done is None:
         return DECLINED
     return _shown(done if api is None else call(DomainStatus, "domain.api", change), json_=json_)
+
+
+def _known_address(domain: str) -> str:
+    """Return the address of the account that orders for a domain, else for another one; "" if none does."""
+    from flytectl.daemon import call
+    from flyted.contract.answers.domains import DomainList
+
+    domains = sorted(call(DomainList, "domain.list").domains, key=lambda each: each.domain != domain)
+    return next((each.email for each in domains if each.email), "")
 
 
 def _ordered(

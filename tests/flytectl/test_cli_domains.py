@@ -176,6 +176,20 @@ def test_what_orders_certificates(stub_daemon, tmp_path: Path, capsys, more: lis
     assert f"flytectl domain get {DOMAIN}" in shown.err
 
 
+def test_an_address_that_is_known_need_not_be_given_again(stub_daemon, tmp_path: Path, capsys) -> None:
+    """As of a domain that was proved by HTTP until now; where none is known, nothing is changed."""
+    token, asked = tmp_path / "TOKEN", list[str]()
+    token.write_text("s3cret-token")
+    words = ["domain", "set", DOMAIN, "--dns", "hetzner", "--from-file", str(token), "--yes"]
+    stub = stub_daemon(daemon([], ORDERED))
+    assert cli.main(words) == 0
+    assert stub.requests[-1]["args"]["acme"]["email"] == ORDERED.email
+    stub_daemon(daemon(asked, OWN))
+    assert cli.main(words) == 2
+    assert "--email ADDRESS" in capsys.readouterr().err
+    assert asked == ["domain.list"]
+
+
 @pytest.mark.parametrize(("dns", "port", "told"), [("", 8080, True), ("", 80, False), ("hetzner", 8080, False)])
 def test_an_authority_asks_at_port_80(stub_daemon, capsys, dns: str, port: int, told: bool) -> None:
     """And nowhere else, unless the domain is proved by DNS."""
