@@ -37,7 +37,7 @@ def names_of(domain: DomainStatus) -> tuple[str, ...]:
     """Return the names to try: flyted's API, a few that certificates are ordered for, and one that is nobody's."""
     ordered = [each.name for each in domain.orders if each.name != domain.api and not each.name.startswith("*.")]
     own = (domain.api,) if domain.api else ()
-    return (*own, *ordered[:MOST_NAMES], f"flyted-test.{domain.domain}")
+    return (*own, *ordered[:MOST_NAMES], nobody(domain))
 
 
 def run(domain: DomainStatus) -> list[Check]:
@@ -50,6 +50,19 @@ def run(domain: DomainStatus) -> list[Check]:
             found += [*_http(name, domain), _https(name, domain, [each.text for each in addresses if each.here])]
     found.append(Check("certificate", domain.state == "ok" or None, domain.state, domain.hint))
     return found
+
+
+def at_first(domain: DomainStatus) -> list[Check]:
+    """Return what is wrong, or cannot be seen, before there are certificates: in DNS, and where an authority asks."""
+    name = nobody(domain)
+    addresses = resolve(name)
+    found = [judged(name, addresses, domain, public=own_public())]
+    return [each for each in (*found, *(_http(name, domain) if addresses else ())) if not each.ok]
+
+
+def nobody(domain: DomainStatus) -> str:
+    """Return a name that only a wildcard record leads here."""
+    return f"flyted-test.{domain.domain}"
 
 
 def resolve(name: str) -> list[Address]:

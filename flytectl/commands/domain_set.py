@@ -193,7 +193,19 @@ def _shown(done: DomainStatus, *, json_: bool, only_api: bool = False) -> int:
         say(f"flyted's API is served at {done.domain} no more")
     for line in (*([] if only_api else _next(done)), *_next_of_api(done)):
         say(line)
+    if done.server and not only_api:
+        _looked_at(done)
     return 0
+
+
+def _looked_at(done: DomainStatus) -> None:
+    """Say what an authority, or a client, would not find, as far as this machine sees it."""
+    from flytectl import reach
+    from flytectl.render import safe
+
+    for check in reach.at_first(done):
+        say(f"{safe(check.name)} {safe(check.detail)}: {safe(check.hint)}")
+    say(f"to look again: flytectl domain test {safe(done.domain)}")
 
 
 def _redirected(done: DomainStatus, *, json_: bool) -> int:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from flytectl import cli
+from flytectl import cli, reach
 from flyted.contract.acme import LETS_ENCRYPT, STAGING
 from flyted.contract.answers.codec import to_wire
 from flyted.contract.answers.domains import DomainStatus, OrderStatus, RevocationStatus
+from flyted.contract.answers.machine import Check
 from tests.answers import whole
 from tests.flytectl.stub_daemon import result
 
@@ -25,6 +26,14 @@ FOUND = whole(
 )  # fmt: skip
 OWN = replace(FOUND, certificate="own-ca", issuer="this machine", authority="EF:01", authority_pem="-----BEGIN X\n")
 CLOSED, OPEN = ["127.0.0.1", "::1"], ["0.0.0.0", "::"]
+
+
+@pytest.fixture(autouse=True)
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
+    """What is found at a domain, without a look at the network (test_reach.py)."""
+    found: list[Check] = []
+    monkeypatch.setattr(reach, "at_first", lambda _domain: found)
+    return found
 
 
 def daemon(asked: list[str], found: DomainStatus = OWN, *, opens: bool = True):
@@ -174,20 +183,6 @@ def test_what_orders_certificates(stub_daemon, tmp_path: Path, capsys, more: lis
     assert "s3cret-token" not in shown.out + shown.err
     assert "at your DNS provider" in shown.err
     assert f"flytectl domain get {DOMAIN}" in shown.err
-
-
-def test_an_address_that_is_known_need_not_be_given_again(stub_daemon, tmp_path: Path, capsys) -> None:
-    """As of a domain that was proved by HTTP until now; where none is known, nothing is changed."""
-    token, asked = tmp_path / "TOKEN", list[str]()
-    token.write_text("s3cret-token")
-    words = ["domain", "set", DOMAIN, "--dns", "hetzner", "--from-file", str(token), "--yes"]
-    stub = stub_daemon(daemon([], ORDERED))
-    assert cli.main(words) == 0
-    assert stub.requests[-1]["args"]["acme"]["email"] == ORDERED.email
-    stub_daemon(daemon(asked, OWN))
-    assert cli.main(words) == 2
-    assert "--email ADDRESS" in capsys.readouterr().err
-    assert asked == ["domain.list"]
 
 
 @pytest.mark.parametrize(("dns", "port", "told"), [("", 8080, True), ("", 80, False), ("hetzner", 8080, False)])

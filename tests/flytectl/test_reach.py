@@ -147,6 +147,20 @@ def test_nobody_answers(here: None) -> None:
     assert (found["certificate"].ok, found["certificate"].detail) == (None, "ended")
 
 
+def test_what_is_seen_before_there_are_certificates(
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record for all apps, and who answers an authority; nothing where all is right."""
+    inside, nobody = f"flyted-test.{DOMAIN}", replace(ORDERED, orders=())
+    asks = replace(nobody, http_port=Server(tmp_path, OTHER).port)
+    assert [each.name for each in reach.at_first(asks)] == [inside, f"{inside}:{asks.http_port}"]
+    assert [each.name for each in reach.at_first(replace(asks, dns="hetzner"))] == [inside]
+    monkeypatch.setattr(reach, "resolve", lambda _name: [Address(PUBLIC, here=True)])
+    assert reach.at_first(replace(asks, dns="hetzner")) == []
+    monkeypatch.setattr(reach, "resolve", lambda _name: [])
+    assert [(each.name, each.detail) for each in reach.at_first(asks)] == [(inside, "has no address in DNS")]
+
+
 def test_the_command(here: None, stub_daemon, tmp_path: Path, capsys) -> None:
     """It ends with 1 if something is broken, and says what cannot be seen from here."""
     https, http = Server(tmp_path), Server(tmp_path, OTHER)
