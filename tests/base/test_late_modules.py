@@ -1,4 +1,4 @@
-"""A postponed module is loaded at its first use."""
+"""A postponed module is loaded at its first use; one that is left out never."""
 
 import subprocess
 import sys
@@ -38,3 +38,14 @@ def test_a_module_that_does_not_exist_is_missing_as_ever() -> None:
     assert run(
         "late_modules.postpone('no_such')\ntry:\n    import no_such\nexcept ModuleNotFoundError as e:\n    print(e)"
     ) == "No module named 'no_such'"  # fmt: skip
+
+
+def test_a_module_that_is_left_out_has_nothing() -> None:
+    """A package that imports names from it works: this is what the daemon leaves out."""
+    ssh = "cryptography.hazmat.primitives.serialization.ssh"
+    program = f"""
+late_modules.leave_out("{ssh}")
+from cryptography.hazmat.primitives import serialization
+print(serialization.load_ssh_public_key, serialization.Encoding.__name__)
+"""
+    assert run(program) == "None Encoding"

@@ -37,9 +37,10 @@ def test_what_it_holds_is_not_written_down() -> None:
 
 def test_what_it_hardly_uses_is_not_loaded() -> None:
     """Nothing that the daemon imports has loaded it, nor imported it before it was postponed."""
-    late = ["csv", "shutil"]
+    late = ["asyncio.sslproto", "csv", "shutil"]
     if sys.version_info >= (3, 13):
-        late += ["ast", "locale"]  # older ones of inspect read one, and both subprocess and calendar import the other
+        # inspect of older ones reads one when it is imported, and both subprocess and calendar import the other
+        late += ["ast", "locale"]
     program = (
         "import runpy, sys\nsys.argv = ['flyted', '--version']\n"
         "try:\n    runpy.run_path('/usr/sbin/flyted')\nexcept SystemExit:\n"
@@ -47,6 +48,17 @@ def test_what_it_hardly_uses_is_not_loaded() -> None:
     )
     shown = sh("/usr/bin/python3", "-IS", "-c", program).split("\n")[-1]
     assert shown.split() == ["_LazyModule"] * len(late) + ["None"]
+
+
+def test_the_byte_code_has_no_docstrings() -> None:
+    """It is where Python looks for it without -OO. That of flytectl has them: they are the text of ``--help``."""
+    code = Path("/usr/lib/flyted/flyted")
+    found = {path.name for path in code.glob("**/*.pyc")}
+    assert {name.partition(".")[0] for name in found} >= {path.stem for path in code.glob("**/*.py")}
+    assert not [name for name in found if ".opt-" in name]
+    program = "import sys; sys.path[:0] = ['/usr/lib/flyted']; import {0}; print({0}.__doc__ is None)"
+    for module, says in (("flyted.plan.units", "True"), ("flytectl.load", "False")):
+        assert sh("/usr/bin/python3", "-I", "-c", program.format(module)) == says
 
 
 def test_what_pip_has_installed_for_all_is_not_imported(tmp_path: Path) -> None:
