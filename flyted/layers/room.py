@@ -10,8 +10,9 @@ The price would be a program with CAP_SYS_ADMIN and real root's rights before an
 strangers, where now no part of a build has any. Project ids have no registry, and Docker and LXD take theirs as they
 like; a file keeps its id, so each layer would hold one as long as it exists, or all its files would be walked. And
 statvfs(2) of a layer's folder would report the quota, by which the watch would kill. The gain: what a disk takes in a
-quarter of a second, on the few machines that have quotas, and where the watch keeps 1 GiB free in any case. What
-would change this decision: a file system that limits folders without privileges.
+quarter of a second (a step cannot reserve space without writing it: seccomp.py), on the few machines that have quotas,
+and where the watch keeps 1 GiB free in any case. What would change this decision: a file system that limits folders
+without privileges.
 
 du(1) does not see a file that is open and has no name any more: a step can hold more than the limit in such files
 while it runs, up to the space that is kept free for the machine. They are gone when it ends.

@@ -2,6 +2,10 @@
 
 The unit has a filter too (plan/images/layer_unit.py). It has to permit what this program does before the step: mounts
 and namespaces. So this one closes these behind it. Numbers are from asm/unistd_64.h and asm-generic/unistd.h.
+
+Nor may a step reserve space that it does not write: fallocate(2) takes the whole disk at once, long before room.py
+looks again. It fails with EOPNOTSUPP, as on file systems that cannot reserve, so that programs write instead; so do
+the requests of ioctl(2) that do the same on every file system (fs/ioctl.c).
 """
 
 from __future__ import annotations
@@ -13,9 +17,19 @@ _X32 = 0x40000000  # a second set of numbers on x86_64
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _NAMESPACES = 0x7E020080  # every CLONE_NEW… flag of clone(2)
-_ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x50001, 0x50026  # linux/seccomp.h: SECCOMP_RET_…, with the error
+_FALLOCATE = {"x86_64": 285, "aarch64": 47}
+_PUNCH_HOLE = 0x02  # linux/falloc.h: it frees space
+_IOCTL = {"x86_64": 16, "aarch64": 29}
+_RESERVE = (0x40305828, 0x4030582A, 0x40305839)  # linux/falloc.h: FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE
+_ALLOW = 0x7FFF0000  # linux/seccomp.h: SECCOMP_RET_…, with the error
+_EPERM, _ENOSYS, _EOPNOTSUPP = 0x50001, 0x50026, 0x5005F
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
-_NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; both machines are little-endian
+_NUMBER, _MACHINE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = (
+    0,
+    4,
+    16,
+    24,
+)  # offsets in struct seccomp_data; both machines are little-endian
 
 DENIED: dict[str, tuple[int, int]] = {  # name: its number on x86_64, on aarch64
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "open_tree": (428, 428),
@@ -48,6 +62,11 @@ def filter_of(machine: str) -> bytes:
     for numbers in DENIED.values():
         code += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _EPERM)]
     code += [
+        (_EQUAL, 0, 4, _FALLOCATE[machine]), (_LOAD, 0, 0, _SECOND_ARGUMENT), (_ANY_BIT, 0, 1, _PUNCH_HOLE),
+        (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EOPNOTSUPP),
+        (_EQUAL, 0, 3 + len(_RESERVE), _IOCTL[machine]), (_LOAD, 0, 0, _SECOND_ARGUMENT),
+        *((_EQUAL, len(_RESERVE) - at, 0, request) for at, request in enumerate(_RESERVE)), (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _EOPNOTSUPP),
         (_EQUAL, 0, 3, _CLONE[machine]), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_ANY_BIT, 0, 1, _NAMESPACES),
         (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW),
     ]  # fmt: skip

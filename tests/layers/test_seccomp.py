@@ -13,14 +13,15 @@ from flyted.layers.failed import Failed
 from flyted.layers.kernel import machine
 from flyted.layers.seccomp import DENIED, filter_of
 
-ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
+ALLOW, EPERM, ENOSYS, EOPNOTSUPP = 0x7FFF0000, 0x50001, 0x50026, 0x5005F
 X86, ARM = 0xC000003E, 0xC00000B7
+FALLOCATE = {"x86_64": 285, "aarch64": 47}
 HEADERS = [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")]
 
 
-def verdict(name: str, number: int, arch: int, argument: int = 0) -> int:
+def verdict(name: str, number: int, arch: int, argument: int = 0, second: int = 0) -> int:
     """What the kernel does with a system call (linux/bpf_common.h)."""
-    data = struct.pack("=iIQ6Q", number, arch, 0, argument, *[0] * 5)
+    data = struct.pack("=iIQ6Q", number, arch, 0, argument, second, *[0] * 4)
     code = list(struct.iter_unpack("=HBBI", filter_of(name)))
     at, loaded = 0, 0
     while True:
@@ -44,8 +45,20 @@ def test_what_is_denied_and_what_is_not(name: str, arch: int, column: int, clone
     for flag in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x80):
         assert verdict(name, clone, arch, flag | 17) == EPERM
     assert verdict(name, clone, arch, 17) == verdict(name, clone, arch, 0x3D0F00) == ALLOW
-    others = set(range(470)) - denied - {435}
+    others = set(range(470)) - denied - {435, FALLOCATE[name]}
     assert {verdict(name, number, arch) for number in others} == {ALLOW}
+
+
+@pytest.mark.parametrize(("name", "arch", "ioctl"), [("x86_64", X86, 16), ("aarch64", ARM, 29)])
+def test_no_space_is_reserved(name: str, arch: int, ioctl: int) -> None:
+    """Neither by fallocate(2) nor by ioctl(2); a hole may be made, and other requests of ioctl(2) are not touched."""
+    for mode in (0, 1, 0x10, 0x11, 0x20, 0x40):
+        assert verdict(name, FALLOCATE[name], arch, 3, mode) == EOPNOTSUPP
+    assert verdict(name, FALLOCATE[name], arch, 3, 0x02 | 0x01) == ALLOW
+    for request in (0x40305828, 0x4030582A, 0x40305839):
+        assert verdict(name, ioctl, arch, 3, request) == verdict(name, ioctl, arch, 3, 1 << 32 | request) == EOPNOTSUPP
+    for request in (0x5401, 0x5413, 0x4030582B, 0x40049409):
+        assert verdict(name, ioctl, arch, 3, request) == ALLOW
 
 
 def test_another_kind_of_call_is_denied() -> None:

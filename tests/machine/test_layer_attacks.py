@@ -99,6 +99,29 @@ def test_a_step_that_fills_the_disk_is_killed(base: str) -> None:
     assert processes() == []
 
 
+RESERVE = """
+import ctypes, fcntl, os, struct
+libc, free = ctypes.CDLL(None, use_errno=True), os.statvfs("/").f_bavail * os.statvfs("/").f_frsize
+fallocate = lambda fd, mode, size: libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(size)) and ctypes.get_errno()
+fd = os.open("/reserved", os.O_RDWR | os.O_CREAT)
+said = [fallocate(fd, mode, free * 9 // 10) for mode in (0, 1, 0x10)]
+for request in (0x40305828, 0x4030582A, 0x40305839):
+    try:
+        said.append(fcntl.ioctl(fd, request, struct.pack("hhqqiI16x", 0, 0, 0, free * 9 // 10, 0, 0)))
+    except OSError as error:
+        said.append(error.errno)
+os.write(fd, bytes(1 << 20))
+print(*said, fallocate(fd, 3, 1 << 20), os.fstat(fd).st_blocks)
+"""
+
+
+def test_a_step_cannot_reserve_the_disk(base: str) -> None:
+    """By one call it would be full before anything could look. EOPNOTSUPP: programs write instead. A hole is none."""
+    made = make(name("reserve"), [base], {**shell("true"), "argv": ["python3", "-c", RESERVE]})
+    assert made.ok, made.text
+    assert made.lines[-1] == " ".join(["95"] * 6 + ["0", "0"])
+
+
 def test_others_may_fill_the_disk_meanwhile(base: str) -> None:
     """A step is not killed for what it has not written."""
     other = Path(LAYERS, "other")
