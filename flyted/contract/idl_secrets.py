@@ -18,12 +18,12 @@ def secret_use(secret: dict[str, Any]) -> SecretUse:
     """
     key, group = str(secret.get("key", "")), str(secret.get("group", ""))
     if secret.get("groupVersion"):
-        raise Unsupported(f"secret '{key}': flyted keeps no versions of groups")
+        raise Unsupported(f"secret {printable(key)}: flyted keeps no versions of groups")
     stored = f"{group}/{key}" if group else key
     mount = secret.get("mountRequirement", "ANY")
     if mount not in ("ANY", "ENV_VAR", "FILE"):  # protobuf keeps a newer SDK's number
         raise Unsupported(
-            f"secret '{key}': mountRequirement {printable(mount)} is not known to this version of flyted"
+            f"secret {printable(key)}: mountRequirement {printable(mount)} is not known to this version of flyted"
         )
     if mount == "FILE":
         return SecretUse(stored, file=key)

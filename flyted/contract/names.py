@@ -322,9 +322,16 @@ def set_by_systemd(name: str) -> bool:
 def printable(value: object) -> str:
     """Return an untrusted value as printable ASCII of at most 80 characters, for a message.
 
-    No control character survives. A longer text loses its middle, since the end of a path says which file it is.
+    No control character survives, and strings are in quotes.
     """
-    text = ascii(value)
+    return shortened(ascii(value))
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most 80 characters, for a message: a name whose letters were checked, but not its length.
+
+    A longer text loses its middle, since the end of a path says which file it is.
+    """
     return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
 
 

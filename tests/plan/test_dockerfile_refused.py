@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyted.contract.errors import FlytedError, InvalidInput, Unsupported
+from flyted.plan.images import layers, text
 from flyted.plan.images.dockerfile import recipe_of_dockerfile
 from tests.plan.roots import ARCH, docker, planned
 
@@ -66,6 +67,8 @@ def test_what_is_not_supported_is_refused_by_name_with_a_cure(text, place, hint)
         ("FROM scratch\n" + "RUN x\n" * 101, "Dockerfile:102: RUN: the image has more than 100 layers"),
         ("FROM scratch\n" + "ENV A=b\n" * 600, "Dockerfile has more than 512"),
         ("FROM scratch\nRUN " + "x" * 200_000, "Dockerfile:2: RUN"),
+        ("FROM scratch\nVOLUME /v" + " /v".join(map(str, range(300))), "Dockerfile:2: VOLUME: the image has more"),
+        ("FROM scratch\nEXPOSE " + " ".join(map(str, range(300))), "Dockerfile:2: EXPOSE: the image has more"),
         ("#" * 300_000, "Dockerfile is larger"),
     ],
 )  # fmt: skip
@@ -96,3 +99,22 @@ def test_any_text_is_a_plan_or_our_error(text):
         docker(f"FROM scratch\n{text}")
     except FlytedError:
         return
+
+
+def test_a_copy_of_many_files_is_refused_at_the_first_layer_too_many(monkeypatch):
+    """Each is a layer, and its job names all those below it: 100,000 in one line were gigabytes of the daemon's."""
+    made = []
+    add = layers._Planner._add
+    monkeypatch.setattr(layers._Planner, "_add", lambda *given: made.append(given) or add(*given))
+    with pytest.raises(InvalidInput, match="Dockerfile:2: COPY: the image has more than 100 layers"):
+        docker("FROM scratch\nCOPY " + "a " * 1_000 + "/x/\n")
+    assert len(made) == layers.MAX_STACK + 1
+
+
+def test_a_text_is_read_in_one_go(monkeypatch):
+    """Joined once for each variable, not once for each letter: the daemon does nothing else meanwhile."""
+    joined = []
+    add = text._Reader._end_literal
+    monkeypatch.setattr(text._Reader, "_end_literal", lambda self: joined.append(len(self.literal)) or add(self))
+    assert text.word("ab$C'd'" + "x" * 100_000, "") == ("ab", text.Variable("C"), "d" + "x" * 100_000)
+    assert joined == [2, 100_001]

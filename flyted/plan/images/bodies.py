@@ -9,7 +9,7 @@ from typing import Any
 
 from flyted.contract.app import MAX_LAYERS
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 
 Layer = tuple[str, str, Mapping[str, Any]]
 """Its place in the image, for people; its kind; its content."""
@@ -31,7 +31,7 @@ def defined_first(values: Mapping[str, str], where: str) -> list[str]:
     try:
         return list(TopologicalSorter(uses).static_order())
     except CycleError as error:
-        names = ", ".join(f"'{name}'" for name in sorted(set(error.args[1])))
+        names = shortened(", ".join(f"'{name}'" for name in sorted(set(error.args[1]))))
         raise Unsupported(
             f"{where}: variables {names} refer to each other, and the SDK does not send their order",
             hint="set them in separate calls of with_env_vars()",

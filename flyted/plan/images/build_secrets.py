@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from flyted.contract.app import SecretUse
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.idl_secrets import secret_use
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Z_][A-Z0-9_]*)\}|(?P<plain>[A-Z_][A-Z0-9_]*))")
 _LOGIN = re.compile(r"(?P<scheme>https?://)(?P<login>[^/\s]*)@")
@@ -76,6 +76,7 @@ def spelled(text: str, names: Collection[str], where: str) -> tuple[str, str]:
     def braced(found: re.Match[str]) -> str:
         name = found["braced"] or found["plain"]
         if name not in names:
+            name = shortened(name)
             raise InvalidInput(
                 f"{where}: ${name} is not a secret of this layer",
                 hint=f'secret_mounts=flyte.Secret(key="{name}", as_env_var="{name}")',

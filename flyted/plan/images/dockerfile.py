@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 from flyted.plan.images.dockerfile_lines import Instruction, instructions
 from flyted.plan.images.dockerfile_run import command_of, mount_of, mounts_of, secret_of, target_of
 from flyted.plan.images.pull_unit import platform_of
@@ -69,7 +69,7 @@ class _Reader:
     def read(self, given: Instruction) -> None:
         for option, _ in given.options:
             if option not in _OPTIONS.get(given.name, set()):
-                raise Unsupported(f"{given.where}: option --{option} is not supported", hint="remove it")
+                raise Unsupported(f"{given.where}: option --{shortened(option)} is not supported", hint="remove it")
         if given.name == "FROM":
             self._from(given)
         elif self.base is not None:

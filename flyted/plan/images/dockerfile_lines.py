@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flyted.contract.errors import InvalidInput
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 
 MAX_BYTES = 256 << 10
 MAX_INSTRUCTIONS = 512
@@ -118,7 +118,9 @@ class _Lines:
 
     def _instruction(self, line: str, number: int) -> Instruction:
         name, _, rest = re.sub(r"\s", " ", line, count=1).partition(" ")
-        where = f"{self.name}:{number}: {name.upper()}" if name.isalpha() else f"{self.name}:{number}"
+        where = f"{self.name}:{number}"
+        if name.isascii() and name.isalpha():
+            where += f": {shortened(name.upper())}"
         rest, options = rest.strip(), []
         while found := _OPTION.match(rest):
             options.append((found[1], found[2] or ""))
@@ -138,5 +140,6 @@ class _Lines:
                     break
                 taken.append(line.lstrip("\t") if found["tabs"] else line)
             else:
-                raise InvalidInput(f"{where}: the here-document does not end", hint=f"a line {found['name']} ends it")
+                end = shortened(found["name"])
+                raise InvalidInput(f"{where}: the here-document does not end", hint=f"a line {end} ends it")
             yield Document(found["name"], "".join(f"{each}\n" for each in taken))

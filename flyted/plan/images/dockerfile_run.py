@@ -63,7 +63,8 @@ def mounts_of(given: Instruction) -> dict[str, list[dict[str, str]]]:
                 hint="use bind, cache, tmpfs or secret; for a key of ssh, use https with a token as a secret",
             )
         if unknown := sorted(set(values) - _KEYS[kind]):
-            raise Unsupported(f"{given.where}: {unknown[0]}= of a {kind} mount is not supported", hint="remove it")
+            key = printable(unknown[0])
+            raise Unsupported(f"{given.where}: key {key} of a {kind} mount is not supported", hint="remove it")
         if kind != "secret" and not values.get("target"):
             raise InvalidInput(f"{given.where}: --mount has no target=", hint=f"--mount=type={kind},target=/path")
         found[kind].append(values)

@@ -106,11 +106,11 @@ class _Planner:
         for step in stage.steps:
             for made in apply(step, state, origins):
                 self._add(state, made, step.where)
-            if len(state.layers) > MAX_STACK:
-                raise InvalidInput(
-                    f"{step.where}: the image has more than {MAX_STACK} layers",
-                    hint="join commands with && in one RUN or one string of with_commands()",
-                )
+                if len(state.layers) > MAX_STACK:  # at each layer: one COPY may name 100,000 files
+                    raise InvalidInput(
+                        f"{step.where}: the image has more than {MAX_STACK} layers",
+                        hint="copy whole folders; join commands with && in one RUN or one string of with_commands()",
+                    )
         return state
 
     def _base(self, base: object) -> State:

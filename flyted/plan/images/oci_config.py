@@ -15,7 +15,8 @@ from flyted.contract.texts import MAX_TEXT
 from flyted.plan.images.root import ImageConfig
 from flyted.plan.images.text import is_text
 
-_MOST = 256
+MAX_LISTED = 256
+"""Ports, volumes, words of a command."""
 
 
 def image_config(reference: str, body: object) -> ImageConfig:
@@ -59,7 +60,7 @@ def _texts(value: object, reference: str, what: str) -> tuple[str, ...]:
 def _list(value: object, reference: str, what: str) -> list[Any]:
     if value is None:
         return []
-    if not isinstance(value, list) or len(value) > max(_MOST, MAX_ENV):
+    if not isinstance(value, list) or len(value) > max(MAX_LISTED, MAX_ENV):
         raise _bad(reference, what)
     return value
 

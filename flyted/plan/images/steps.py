@@ -10,8 +10,9 @@ from typing import Any
 
 from flyted.contract.app import MAX_ENV
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 from flyted.layers.words import PATH
+from flyted.plan.images.oci_config import MAX_LISTED
 from flyted.plan.images.root import (
     SHELL,
     Add,
@@ -180,9 +181,17 @@ def _change(step: Step, state: State) -> None:
         case SetWords(_, name, value):
             _set_words(name, value, state)
         case Add(where, "ports", values):
-            state.ports += [_port(state.expand(each, where), where) for each in values]
+            state.ports = _few([*state.ports, *(_port(state.expand(each, where), where) for each in values)], where)
         case Add(where, _, values):
-            state.volumes += [_volume(each, where, state) for each in values]
+            state.volumes = _few([*state.volumes, *(_volume(each, where, state) for each in values)], where)
+
+
+def _few(values: Sequence[str], where: str) -> list[str]:
+    """Return each value once. Raises :class:`InvalidInput` for too many: each volume is mounted at each start."""
+    found = list(dict.fromkeys(values))
+    if len(found) > MAX_LISTED:
+        raise InvalidInput(f"{where}: the image has more than {MAX_LISTED} of these", hint="name fewer")
+    return found
 
 
 def _set_words(name: str, value: str | tuple[str, ...], state: State) -> None:
@@ -260,7 +269,7 @@ def _copy(step: Copy, state: State, origins: Origins) -> Iterator[Made]:
         if _ADDRESS.match(source):
             raise Unsupported(
                 f"{where}: {printable(source)} is an address, and ADD does not download files here",
-                hint=f"RUN curl -fsSL -o {target} ADDRESS, or download the file and COPY it",
+                hint=f"RUN curl -fsSL -o {shortened(target)} ADDRESS, or download the file and COPY it",
             )
         unpack = {"unpack": True} if step.unpack else {}
         found = origins.find(source, step.stage, where)

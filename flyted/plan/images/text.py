@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyted.contract.errors import InvalidInput, Unsupported
-from flyted.contract.names import printable
+from flyted.contract.names import printable, shortened
 from flyted.contract.texts import MAX_TEXT
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#?!$-]")
@@ -93,9 +93,8 @@ def _value(variable: Variable, values: Mapping[str, str], where: str) -> str:
             return expand(variable.word, values, where) if there else ""
         case "?" if not there:
             why = expand(variable.word, values, where) or "it has no value"
-            raise InvalidInput(
-                f"{where}: variable {variable.name}: {printable(why)}", hint=f"ARG {variable.name}=value"
-            )
+            name = shortened(variable.name)
+            raise InvalidInput(f"{where}: variable {name}: {printable(why)}", hint=f"ARG {name}=value")
         case _:
             return value or ""
 
@@ -107,6 +106,7 @@ class _Reader:
         self.value, self.where, self.escape, self.depth = value, where, escape, depth
         self.at = 0
         self.parts: list[str | Variable] = []
+        self.literal: list[str] = []  # what is read since the last variable
 
     def read(self, closing: str = "") -> Text:
         """Read up to ``closing``, which is then behind us, or to the end."""
@@ -128,6 +128,7 @@ class _Reader:
                 self.at += 1
         if closing and self.at >= len(self.value):
             raise self._open("${")
+        self._end_literal()
         return tuple(self.parts)
 
     def _quoted(self) -> None:
@@ -166,6 +167,7 @@ class _Reader:
             self.at += 1
             return
         self.at = found.end()
+        self._end_literal()
         self.parts.append(self._braced(found[0]) if braced else Variable(found[0]))
 
     def _braced(self, name: str) -> Variable:
@@ -174,12 +176,12 @@ class _Reader:
             self.at += 1
             return Variable(name)
         operator = rest if rest.startswith(":") else rest[:1]
-        if "}" not in self.value[self.at :]:
+        if self.value.find("}", self.at) < 0:
             raise self._open("${")
         if operator not in {"-", "+", "?", ":-", ":+", ":?"}:
             raise Unsupported(
                 f"{self.where}: {printable('${' + name + operator)}… is not supported",
-                hint=f"use ${{{name}}}, ${{{name}:-value}} or ${{{name}:+value}}",
+                hint="use ${{{0}}}, ${{{0}:-value}} or ${{{0}:+value}}".format(shortened(name)),
             )
         inner = _Reader(self.value, self.where, self.escape, self.depth + 1)
         inner.at = self.at + len(operator)
@@ -188,10 +190,12 @@ class _Reader:
         return Variable(name, operator, alternative)
 
     def _add(self, part: str) -> None:
-        if part and self.parts and isinstance(self.parts[-1], str):
-            self.parts[-1] += part
-        elif part:
-            self.parts.append(part)
+        self.literal.append(part)
+
+    def _end_literal(self) -> None:
+        if joined := "".join(self.literal):
+            self.parts.append(joined)
+        self.literal = []
 
     def _open(self, what: str) -> InvalidInput:
         return InvalidInput(f"{self.where}: {what} is not closed in {printable(self.value[:80])}")
