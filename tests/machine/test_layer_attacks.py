@@ -102,7 +102,10 @@ def test_a_step_that_fills_the_disk_is_killed(base: str) -> None:
 RESERVE = """
 import ctypes, fcntl, os, struct
 libc, free = ctypes.CDLL(None, use_errno=True), os.statvfs("/").f_bavail * os.statvfs("/").f_frsize
-fallocate = lambda fd, mode, size: libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(size)) and ctypes.get_errno()
+
+def fallocate(fd, mode, size):
+    return libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(size)) and ctypes.get_errno()
+
 fd = os.open("/reserved", os.O_RDWR | os.O_CREAT)
 said = [fallocate(fd, mode, free * 9 // 10) for mode in (0, 1, 0x10)]
 for request in (0x40305828, 0x4030582A, 0x40305839):
