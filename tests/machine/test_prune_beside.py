@@ -67,6 +67,7 @@ def restart(how: str) -> None:
         must("systemctl", "restart", "flyted.service")
 
 
+@pytest.mark.long
 def test_beside_a_build_of_its_own(before: set[str]) -> None:
     """It waits for the build, and what the app then has is not unused."""
     with running("flytectl", "serve", app("own")) as client:
@@ -98,7 +99,8 @@ def test_beside_a_build_that_an_earlier_flyted_began(how: str, before: set[str])
     assert not made & layers(), "nothing uses them"
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("restarted", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_who_serves_again_gets_what_the_earlier_build_had_made(how: str, before: set[str]) -> None:
     """With prunes all the time: the layers below the step stay, and the app serves."""
     file = app(f"{how} again")

@@ -17,6 +17,8 @@ from tests.machine.kit.units import sh
 from tests.machine.kit.users import curl, forget_apps, lines_of, running, until
 from tests.machine.test_gateway_images import command, name_of_run, write
 
+pytestmark = pytest.mark.long
+
 NAME = "slow-reader"
 RUN = time.time_ns()
 LINES, LENGTH = 40_000, 900

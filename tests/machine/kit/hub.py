@@ -179,16 +179,19 @@ def serving() -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def trusted(hub: Hub, mirrored: str = HOST, secret: str = "hub-login") -> Iterator[None]:
+def trusted(hub: Hub, mirrored: str = HOST, secret: str = "hub-login", more: str = "") -> Iterator[None]:
     """Have the machine trust the registry's certificate, and its address asked although it is the machine's own.
 
-    ``mirrored``: the registry in whose place that is. ``secret``: the one with the logins; "": none.
+    ``mirrored``: the registry in whose place that is. ``secret``: the one with the logins; "": none. ``more``: further
+    mirrors, in lines.
     """
     place = Path("/usr/local/share/ca-certificates/flyted-test-hub.crt")
     shutil.copyfile(hub.folder / "tls.crt", place)
     must("update-ca-certificates")
     try:
-        with settings(f'[images]\nregistry_secret = "{secret}"\n[images.mirrors]\n"{mirrored}" = "https://{HOST}"'):
+        with settings(
+            f'[images]\nregistry_secret = "{secret}"\n[images.mirrors]\n"{mirrored}" = "https://{HOST}"\n{more}'
+        ):
             yield
     finally:
         place.unlink()
