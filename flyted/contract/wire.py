@@ -30,6 +30,10 @@ ANSWER_LIMIT = 16 * 1024 * 1024
 BULK_LIMIT = 512 * 1024
 HEAD = struct.Struct("!I")
 _ITEMS = 4096
+_TOO_LONG = (
+    "requirements files and the Dockerfile of an image are a part of it: shorten them, or have with_commands() "
+    "install from a file that with_source_file() copies"
+)
 _DEPTH = 32
 
 
@@ -93,7 +97,12 @@ def encode_request(
         announced["bundles"] = checked(list(bundles))
     if files:
         announced["files"] = files
-    return encode({"v": PROTOCOL, "verb": verb, "args": {**args, **announced}, **credential}, REQUEST_LIMIT)
+    frame = encode({"v": PROTOCOL, "verb": verb, "args": {**args, **announced}, **credential})
+    if len(frame) - HEAD.size > REQUEST_LIMIT:
+        raise InvalidInput(
+            f"the request is {len(frame) >> 10} KiB long, and flyted takes {REQUEST_LIMIT >> 10} KiB", hint=_TOO_LONG
+        )
+    return frame
 
 
 def length(head: bytes, limit: int) -> int:

@@ -54,6 +54,13 @@ def test_a_length_out_of_bounds_is_refused_before_reading(size: int) -> None:
         wire.length(wire.HEAD.pack(size), wire.REQUEST_LIMIT)
 
 
+def test_a_request_that_is_too_long_is_refused_in_words_of_the_user() -> None:
+    """It is a file of requirements, most of all one with hashes: which limit, and what to write instead."""
+    with pytest.raises(InvalidInput, match="the request is 97 KiB long, and flyted takes 64 KiB") as caught:
+        wire.encode_request("image.build", {"image": {"files": {"r.txt": "x" * 100_000}}})
+    assert "requirements files" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "body",
     [

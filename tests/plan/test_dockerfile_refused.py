@@ -105,7 +105,12 @@ def test_a_copy_of_many_files_is_refused_at_the_first_layer_too_many(monkeypatch
     """Each is a layer, and its job names all those below it: 100,000 in one line were gigabytes of the daemon's."""
     made = []
     add = layers._Planner._add
-    monkeypatch.setattr(layers._Planner, "_add", lambda *given: made.append(given) or add(*given))
+
+    def counted(self, state, each, where):
+        made.append(each)
+        add(self, state, each, where)
+
+    monkeypatch.setattr(layers._Planner, "_add", counted)
     with pytest.raises(InvalidInput, match="Dockerfile:2: COPY: the image has more than 100 layers"):
         docker("FROM scratch\nCOPY " + "a " * 1_000 + "/x/\n")
     assert len(made) == layers.MAX_STACK + 1
@@ -114,7 +119,12 @@ def test_a_copy_of_many_files_is_refused_at_the_first_layer_too_many(monkeypatch
 def test_a_text_is_read_in_one_go(monkeypatch):
     """Joined once for each variable, not once for each letter: the daemon does nothing else meanwhile."""
     joined = []
-    add = text._Reader._end_literal
-    monkeypatch.setattr(text._Reader, "_end_literal", lambda self: joined.append(len(self.literal)) or add(self))
+    end = text._Reader._end_literal
+
+    def counted(self):
+        joined.append(len(self.literal))
+        end(self)
+
+    monkeypatch.setattr(text._Reader, "_end_literal", counted)
     assert text.word("ab$C'd'" + "x" * 100_000, "") == ("ab", text.Variable("C"), "d" + "x" * 100_000)
     assert joined == [2, 100_001]
