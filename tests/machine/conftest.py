@@ -81,13 +81,12 @@ def fake_gpus() -> Iterator[None]:
 def two_gpus() -> Iterator[None]:
     """The test begins on a machine without apps, and with two GPUs."""
     from tests.machine.kit.gpus import TWO, has
-    from tests.machine.kit.users import alice, answer
+    from tests.machine.kit.users import forget_apps
 
     has(TWO)
     yield
     has(TWO)
-    for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+    forget_apps("")
 
 
 @pytest.fixture(scope="module")

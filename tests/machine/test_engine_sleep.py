@@ -54,8 +54,7 @@ env = flyte.app.AppEnvironment(
 def _secret() -> Iterator[None]:
     alice("flytectl", "secret", "create", "SLEEPY_KEY", "-", "--replace", typed=KEY)
     yield
-    for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+    forget_apps("")
     forget_secrets("SLEEPY_KEY")
     shutil.rmtree("/home/alice/vllm", ignore_errors=True)
 

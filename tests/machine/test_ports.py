@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.machine.kit.users import (
     answer,
     by,
     curl,
+    delete_apps,
     forget_apps,
     forget_secrets,
     give,
@@ -54,14 +56,14 @@ def show(service: str, name: str) -> str:
 
 def test_ten_programs_have_the_same_port_at_once() -> None:
     """Each answers under its own name, and nothing listens on the machine's port 8080."""
-    urls = [serve(name, port_server("--version", name)) for name in TEN]
+    with ThreadPoolExecutor(3) as pool:
+        urls = list(pool.map(lambda name: serve(name, port_server("--version", name)), TEN))
     assert [curl(f"{url}/")[1].split()[1] for url in urls] == TEN
     listening = subprocess.run(["ss", "-Hltn", "sport = :8080"], capture_output=True, text=True, check=True)
     assert listening.stdout == ""
     app = answer("app", "get", TEN[0])
     assert app["port"] == 8080
-    for name in TEN[1:]:
-        alice("flytectl", "app", "delete", "--yes", "--data", name)
+    delete_apps(TEN[1:])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
@@ -314,9 +316,7 @@ def test_the_sandbox_is_as_tight_as_any_apps() -> None:
 
 def test_a_deleted_app_leaves_no_network() -> None:
     """Neither its own, nor, with the last of them, egress."""
-    for app in answer("app", "ls")["apps"]:
-        if app["port"]:
-            alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+    delete_apps(app["name"] for app in answer("app", "ls")["apps"] if app["port"])
     left = [
         "systemctl",
         "list-units",

@@ -15,7 +15,7 @@ import pytest
 
 from flyted.net import plan
 from tests.machine.kit.programs import do, listening, port_server, processes, reach, serve, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
 OUTSIDE, HOST, GATEWAY, METADATA = "203.0.113.7", "192.0.2.130", "192.0.2.129", "169.254.169.254"
@@ -81,9 +81,7 @@ def _internet() -> Iterator[None]:
             yield
     finally:
         sh("ip netns del internet; ip link del host0 2>/dev/null || true")
-        for app in answer("app", "ls")["apps"]:
-            if app["name"].startswith("net-"):
-                alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+        forget_apps("net-")
 
 
 @pytest.fixture(scope="module")

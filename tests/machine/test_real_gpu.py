@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine.kit.gpus import real
-from tests.machine.kit.users import alice, answer, curl, give, serve, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, serve, until
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,8 +55,7 @@ env = FastAPIAppEnvironment(
 @pytest.fixture(autouse=True)
 def _gone() -> Iterator[None]:
     yield
-    for app in answer("app", "ls", "--all")["apps"]:
-        alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+    forget_apps("")
 
 
 @pytest.mark.parametrize("more", ["", '.with_commands(["true"])'], ids=["environment", "root"])

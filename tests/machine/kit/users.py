@@ -14,7 +14,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ AUTHORITY = Path("/run/flyted/ca.pem")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 Done = subprocess.CompletedProcess[str]
+_WARM = threading.Lock()
 
 
 def environment(user: str) -> dict[str, str]:
@@ -88,9 +90,13 @@ def may_serve() -> None:
 
 def forget_apps(prefix: str) -> None:
     """Delete the apps of the default scope whose names start with ``prefix``, and their data."""
-    for app in answer("app", "ls")["apps"]:
-        if app["name"].startswith(prefix):
-            alice("flytectl", "app", "delete", "--yes", "--data", app["name"])
+    delete_apps(app["name"] for app in answer("app", "ls")["apps"] if app["name"].startswith(prefix))
+
+
+def delete_apps(names: Iterable[str]) -> None:
+    """Delete apps of the default scope, and their data, several at a time: each waits for its units to stop."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: alice("flytectl", "app", "delete", "--yes", "--data", name), names))
 
 
 def forget_secrets(*keys: str, scope: tuple[str, ...] = ()) -> None:
@@ -113,8 +119,14 @@ def serve(file: str, *flags: str) -> str:
     return alice("flytectl", "serve", "-q", *python, *flags, file).stdout.strip()
 
 
-@functools.cache
 def warm_python() -> str:
+    """Return the program of alice's Python that has loaded what the SDK needs; the first call starts it."""
+    with _WARM:
+        return _warmed()
+
+
+@functools.cache
+def _warmed() -> str:
     """Start alice's Python with what the SDK needs, once, for as long as these tests run; its program."""
     program = str(Path(__file__).with_name("warm_python.py"))
     server = subprocess.Popen(
