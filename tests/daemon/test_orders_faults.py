@@ -110,6 +110,27 @@ def test_an_ingress_that_does_not_take_a_certificate_is_told_again(machine: Mach
     machine.close()
 
 
+def test_an_ingress_that_starts_as_the_domain_is_set_has_the_certificates_at_once(machine: Machine) -> None:
+    """It restarts for its new listeners, and does not answer then; the certificates come a moment later."""
+    Authority(machine)
+    takes = machine.haproxy.apply_certificates
+
+    async def starting() -> None:
+        raise IngressDown("it does not answer")
+
+    async def story() -> None:
+        machine.haproxy.apply_certificates = starting  # type: ignore[method-assign]
+        await served(machine)
+        began, asked = machine.clock.time(), machine.haproxy.asked["apply_certificates"]
+        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
+        await later(lambda: machine.haproxy.asked["apply_certificates"] > asked and has(machine, ONE, TWO)())
+        await later(lambda: machine.tls.apply_at() is None)
+        assert machine.clock.time() - began < 5
+
+    beside(machine, story)
+    machine.close()
+
+
 def test_an_ingress_that_hangs_at_a_renewal_is_told_again(machine: Machine) -> None:
     """It runs, and asks for nothing by itself."""
     authority = Authority(machine)

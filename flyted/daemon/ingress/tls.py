@@ -61,6 +61,7 @@ class Tls:
         self._told: frozenset[tuple[str, str]] | None = None  # of ACME authorities' certificates; None: not yet
         self._behind = False  # whether the ingress has failed to take what there is
         self._tell_at = 0.0
+        self._tried: frozenset[tuple[str, str]] = frozenset()  # those that were there when it was told last
         self._fact = CertificateFact()
 
     def verbs(self) -> dict[str, Verb]:
@@ -111,13 +112,15 @@ class Tls:
     def apply_at(self) -> float | None:
         """Return when to :meth:`apply`: the ingress has other certificates of ACME authorities than there are.
 
-        ``None``: it has the right ones, or has been given none yet (:meth:`facts`).
+        ``None``: it has the right ones, or has been given none yet (:meth:`facts`). One that has not taken them is
+        told again after a while, and of new ones at once: it may just have been starting.
         """
         shown = self._shown()
+        at = self._tell_at if shown == self._tried else 0.0
         if self._behind:
             matters = shown or self._told or (self._ordered is not None and self._ordered.issued.wanted())
-            return self._tell_at if matters else None
-        return None if self._told in (None, shown) else self._tell_at
+            return at if matters else None
+        return None if self._told in (None, shown) else at
 
     @property
     def told(self) -> frozenset[tuple[str, str]] | None:
@@ -189,7 +192,7 @@ class Tls:
         self._certificates = None
         self._given.clear()
         self._tell_at = self._clock.time() + _SOON_S
-        told = self._shown()
+        told = self._tried = self._shown()
         try:
             await self._ingress.apply_certificates()
         except FlytedError as error:
@@ -206,6 +209,7 @@ class Tls:
         whole_file.write(self._ca_file, self.authority(self._base_domain).cert_pem)
         self._publish()
         pem, told = self.site_pem(), self._shown()
+        self._tried = told
         try:
             await self._ingress.set_certificate(pem)
             await self._ingress.apply_certificates()
