@@ -27,7 +27,7 @@ from flyted.plan.upkeep_facts import CertificateFact
 log = logging.getLogger(__name__)
 
 _CERT, _KEY = "ca-certificate", "ca-key"
-_SOON_S = 60.0  # until a HAProxy that did not take certificates is told them again
+_SOON_S, _LATER_S = 1.0, 60.0  # until a HAProxy that did not take certificates is told them again: longer each time
 _AGAIN_S = 3600.0  # until the next try after a failure
 
 
@@ -60,7 +60,7 @@ class Tls:
         self._left_out: tuple[str, ...] = ()
         self._told: frozenset[tuple[str, str]] | None = None  # of ACME authorities' certificates; None: not yet
         self._behind = False  # whether the ingress has failed to take what there is
-        self._tell_at = 0.0
+        self._tell_at, self._pause_s = 0.0, _SOON_S
         self._tried: frozenset[tuple[str, str]] = frozenset()  # those that were there when it was told last
         self._fact = CertificateFact()
 
@@ -113,7 +113,7 @@ class Tls:
         """Return when to :meth:`apply`: the ingress has other certificates of ACME authorities than there are.
 
         ``None``: it has the right ones, or has been given none yet (:meth:`facts`). One that has not taken them is
-        told again after a while, and of new ones at once: it may just have been starting.
+        told again after a pause, and of new ones at once: it may just have been starting.
         """
         shown = self._shown()
         at = self._tell_at if shown == self._tried else 0.0
@@ -191,14 +191,14 @@ class Tls:
         """Give the ingress the certificates that there are now. A failure is logged, and it is tried again."""
         self._certificates = None
         self._given.clear()
-        self._tell_at = self._clock.time() + _SOON_S
+        self._tell_later()
         told = self._tried = self._shown()
         try:
             await self._ingress.apply_certificates()
         except FlytedError as error:
             log.error("cannot give the ingress the certificates of other domains: %s", error.message)  # noqa: TRY400
         else:
-            self._told, self._behind, self._tell_at = told, False, 0.0
+            self._has(told)
 
     async def give(self) -> None:
         """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
@@ -214,13 +214,22 @@ class Tls:
             await self._ingress.set_certificate(pem)
             await self._ingress.apply_certificates()
         except IngressDown:  # HAProxy asks for these when it starts; one that hangs has to be told again
-            self._behind, self._tell_at = True, self._clock.time() + _SOON_S
+            self._behind = True
+            self._tell_later()
         else:
-            self._told, self._behind, self._tell_at = told, False, 0.0
+            self._has(told)
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
         self._fact = CertificateFact(since, min(dues))
+
+    def _tell_later(self) -> None:
+        """Tell the ingress again after a pause, unless it takes the certificates now."""
+        self._tell_at = self._clock.time() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LATER_S)
+
+    def _has(self, told: frozenset[tuple[str, str]]) -> None:
+        self._told, self._behind, self._tell_at, self._pause_s = told, False, 0.0, _SOON_S
 
     def _publish(self) -> None:
         """Write the authorities of sites where the gateway finds them, and remove those that are not used any more."""
