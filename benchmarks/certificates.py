@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import tempfile
@@ -19,21 +20,34 @@ APP, DOMAIN = "authenticated-api", "apps.example.org"  # that of figures.py
 ROUNDS, LONGEST_S = 5, 60.0
 
 
-def first_answer_s(pebble: Pebble, port: int, root: Path) -> float:
-    """From the command that orders certificates to the first answer that a client trusts, in seconds."""
+def first_answer(pebble: Pebble, port: int, root: Path) -> tuple[float, float]:
+    """Seconds to the first answer that a client trusts: from the command that orders, and from the certificate.
+
+    Between them lego asks whether the authority has seen the proof: after 2.5 to 7.5 s, where the authority does not
+    say when to come again (lego, challenge/resolver), but at once if a proof of the round before still counts.
+    """
     command = [
         "flytectl", "domain", "set", DOMAIN, "--email", "me@example.org", "--acme-server", DIRECTORY,
         "--acme-server-ca", str(pebble.authority), "--yes",
     ]  # fmt: skip
-    began = time.monotonic()
+    began = time.time()
     try:
         subprocess.run(command, check=True, capture_output=True)
         while visit(f"{APP}.{DOMAIN}", port, root) == LOST:
-            if time.monotonic() - began > LONGEST_S:
+            if time.time() - began > LONGEST_S:
                 break  # the promise is broken, and the other figures are still of interest
-        return time.monotonic() - began
+        end = time.time()
+        return end - began, end - max(began, issued_at())
     finally:
         subprocess.run(["flytectl", "domain", "rm", DOMAIN, "--yes"], check=True, capture_output=True)
+
+
+def issued_at() -> float:
+    """When flyted last got a certificate for the app, in seconds since 1970, by what it told the journal."""
+    said = f"^{APP}.{DOMAIN} has a certificate of"
+    words = ["journalctl", "--unit=flyted", "--output=json", "--lines=1", f"--grep={said}"]
+    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return int(json.loads(found)["__REALTIME_TIMESTAMP"]) / 1e6
 
 
 def certificates(promise: Promise) -> None:
@@ -43,6 +57,7 @@ def certificates(promise: Promise) -> None:
         pebble.leads_here(f"{APP}.{DOMAIN}")
         root = Path(folder) / "root.pem"
         root.write_bytes(pebble.root())
-        found = [first_answer_s(pebble, port, root) for _ in range(ROUNDS)]
-    note = f"slowest: {max(found):.1f} s"
-    promise("order of a certificate → trusted answer", statistics.median(found), 5, "s", note)
+        whole, shown = zip(*(first_answer(pebble, port, root) for _ in range(ROUNDS)), strict=True)
+    note = f"slowest: {max(whole):.1f} s"
+    promise("order of a certificate → trusted answer", statistics.median(whole), 10, "s", note)
+    promise("new certificate → trusted answer", max(shown), 5, "s", f"median: {statistics.median(shown):.2f} s")
