@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flyted.plan.images.build_unit import KEEP_FREE
 from flyted.plan.images.unused import KEPT_S
 from tests.daemon.life import Life, up
 from tests.daemon.rest import rest
@@ -61,6 +62,27 @@ def test_a_build_that_fails_tells_all_who_wait_and_is_tried_again_for_the_next(l
     life.run(7)
     assert again.end.startswith("BuildFailed: ")
     assert len(life.world.built) == 2
+    rest(life)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 7.0])
+def test_code_of_a_package_that_fills_the_disk_is_killed(
+    life: Life, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    """The image is gone, and the error says why; a build of wheels alone goes on."""
+    free = [KEEP_FREE]
+    monkeypatch.setattr("flyted.daemon.images.venvs.disk_space", lambda _folder: (free[0], 1 << 40))
+    asked, other = life.serve("a", build="source-package"), life.serve("b", build="httpx")
+    life.run(after_s)
+    free[0] -= 1
+    life.run(15)
+    assert asked.end.startswith("BuildFailed: the image's build was killed: less than 1024 MB of disk space were free")
+    assert other.end == "done"
+    assert len(images(life)) == 1
+    free[0] += 1
+    again = life.serve("a", build="source-package")
+    life.run(20)
+    assert again.end == "done"
     rest(life)
 
 

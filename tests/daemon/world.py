@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flyted.build import words
 from flyted.contract.errors import HostFailure
 from flyted.contract.names import Replica
 from flyted.plan.facts import Capacity, UnitEnd
@@ -122,13 +123,18 @@ class World(WorldUnits):
             return await self.layers.run(name, wanted)
         if not name.startswith("flyted-build-"):
             return UnitEnd("success", 0)
-        self.built.append(name)
         digest = name.removeprefix("flyted-build-").removesuffix(".service")
+        if words.REMOVE in str(wanted):
+            shutil.rmtree(images / digest)
+            return UnitEnd("success", 0)
+        self.built.append(name)
         (images / digest).mkdir(exist_ok=True)
         await asyncio.sleep(self.build_s)
         if "broken-package" in str(wanted):
             shutil.rmtree(images / digest)
             return UnitEnd("exit-code", 1)
+        if "source-package" in str(wanted) and words.ISOLATED not in str(wanted):
+            return UnitEnd("exit-code", words.EX_ISOLATED)
         record = {
             "hash": digest, "python_asked": "3.12", "python": "3.12.1", "note": "", "packages": 3, "built_at": 1.0,
             "built": [],

@@ -84,7 +84,9 @@ class Systemd(Door):
     def kill(self, name: str) -> None:
         """As host.units."""
         pair = self._pair(name)
-        if pair is not None and self.world.bus and not self.dead:
+        if name in self.world.steps.names:
+            self.world.steps.kill(name)
+        elif pair is not None and self.world.bus and not self.dead:
             self.world.crash(pair)
 
     def restart(self, _name: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from flyted.contract.answers.events import Event
 from flyted.daemon.images import venvs
+from flyted.host.disk import disk_space
 from flyted.plan.images.build_unit import BuildSettings, unit_name
 from flyted.plan.images.recipe import Install, Recipe
 from tests.build.harness import source, wheel
@@ -168,6 +169,22 @@ def test_a_source_package_that_fails_leaves_nothing(packages: tuple[Path, tuple[
     assert any("no compiler here" in line for line in said)
     assert sorted(IMAGES.iterdir()) == before
     assert sh("systemctl", "is-active", unit_name("c" * 32)) == "inactive"
+
+
+def test_a_source_package_that_fills_the_disk_is_killed(
+    packages: tuple[Path, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before it is full for the machine: what it has written is deleted."""
+    folder, options = packages
+    own = "d" * 32
+    filler = str(IMAGES / own / "filler")
+    source(folder, "greedy", during=f"with open({filler!r}, 'wb') as out:\n    while True: out.write(bytes(1 << 20))")
+    room = disk_space(IMAGES)[0]
+    monkeypatch.setattr(venvs, "KEEP_FREE", room - (512 << 20))
+    failure, said = built(own, "greedy", options)
+    assert failure.startswith("the image's build was killed: less than 1024 MB of disk space were free"), said
+    assert not (IMAGES / own).exists()
+    assert disk_space(IMAGES)[0] > room - (256 << 20)
 
 
 def test_two_apps_that_need_one_new_image_share_its_build() -> None:

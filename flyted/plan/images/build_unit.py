@@ -36,6 +36,9 @@ from flyted.plan.sandbox import CLOSED_NETWORKS, STUB_RESOLVERS, address, little
 
 IMAGES = "/var/lib/flyted/images"
 _UVS_REASON = re.compile(rf"{words.REASON}(\S.*)")
+_MAKE_ROOM = f"free disk space (df -h {IMAGES}; flytectl image prune; flytectl app delete), then serve again"
+KEEP_FREE = 1 << 30
+"""The bytes of disk space that code of packages has to leave free for the machine."""
 BUILDER = "/usr/lib/flyted/flyted/build"
 UV = "/usr/lib/flyted/bin/uv"
 
@@ -198,13 +201,17 @@ def build_failure(result: str, exit_status: int, lines: Iterable[str]) -> BuildF
             hint=f"a build may take {MEMORY_MAX >> 30} GiB: use versions of the packages that have wheels",
         )
     if filled_the_disk(output):
-        return BuildFailed(
-            f"the image could not be built: the disk of {IMAGES} is full",
-            hint=f"free disk space (df -h {IMAGES}; flytectl app delete), then serve again",
-        )
+        return BuildFailed(f"the image could not be built: the disk of {IMAGES} is full", hint=_MAKE_ROOM)
     if ours := own_lines(output, words.OURS):
         return BuildFailed(f"the image could not be built: {plain(ours[-1])}")  # it may quote a build script
     return BuildFailed(f"the image could not be built: {printable(result)}, exit status {exit_status}")
+
+
+def killed_for_room() -> BuildFailed:
+    """Return the error that says why a build was killed that left less than :data:`KEEP_FREE`."""
+    return BuildFailed(
+        f"the image's build was killed: less than {KEEP_FREE >> 20} MB of disk space were free", hint=_MAKE_ROOM
+    )
 
 
 def _checked(recipe_hash: str) -> str:

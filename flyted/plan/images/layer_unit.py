@@ -26,7 +26,7 @@ from typing import Any
 from flyted.contract.errors import BuildFailed
 from flyted.contract.names import EGRESS_UNIT, printable
 from flyted.layers import words
-from flyted.plan.images.build_unit import UV
+from flyted.plan.images.build_unit import KEEP_FREE, UV
 from flyted.plan.images.common_unit import (
     MEMORY_MAX,
     RUNTIME_MAX_S,
@@ -63,7 +63,7 @@ class LayerSettings:
     tasks_max: int = 1024
     layer_bytes: int = 32 << 30
     layer_files: int = 2_000_000
-    keep_free: int = 1 << 30
+    keep_free: int = KEEP_FREE
     output_fd: int | None = None  # the client's pipe; None: the journal
     credentials: str = "/run/flyted/credentials.sock"
     runtime_max_s: int = RUNTIME_MAX_S
