@@ -178,7 +178,7 @@ def test_a_source_package_that_fills_the_disk_is_killed(
     folder, options = packages
     own = "d" * 32
     filler = str(IMAGES / own / "filler")
-    source(folder, "greedy", during=f"with open({filler!r}, 'wb') as out:\n    while True: out.write(bytes(1 << 20))")
+    source(folder, "greedy", during=f"out = open({filler!r}, 'wb'); [out.write(bytes(1 << 20)) for _ in iter(int, 1)]")
     room = disk_space(IMAGES)[0]
     monkeypatch.setattr(venvs, "KEEP_FREE", room - (512 << 20))
     failure, said = built(own, "greedy", options)
