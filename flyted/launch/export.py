@@ -25,7 +25,7 @@ from .words import CODE, IMPORTED, REVISION_FOLDER
 
 _CHANGED, _FAILED = 1, 2  # tar's exit status if a file changed while it was read, and if one could not be read
 _HARMLESS = re.compile(
-    r"(?:/usr/bin/)?tar: (?:.*: (?:Cannot stat: No such file or directory|file changed as we read it|"
+    r"(?:/usr/bin/)?tar: (?:.*: (?:(?:Warning: )?Cannot \w+: No such file or directory|file changed as we read it|"
     r"File removed before we read it|File shrank by \d+ bytes.*)|Exiting with failure status due to previous errors)"
 )
 """What tar says of files that the app changes or deletes meanwhile."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from flyted.launch.export import _HARMLESS
 from flyted.launch.imported import settle
 from flyted.launch.refused import Refused
 
@@ -158,6 +159,24 @@ def test_sockets_and_pipes_are_left_out_and_said(folders: Folders) -> None:
     os.mkfifo(folders.state / "work" / "pipe")
     said, _ = folders.run("--export")
     assert (said["files"], said["left_out"], said["changed"]) == (1, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "harmless"),
+    [
+        ("work/f1: Cannot stat: No such file or directory", True),
+        ("work/f102: Cannot open: No such file or directory", True),
+        ("work/link: Cannot readlink: No such file or directory", True),
+        ("work/f1: Warning: Cannot flistxattr: No such file or directory", True),
+        ("work/f1: File removed before we read it", True),
+        ("Exiting with failure status due to previous errors", True),
+        ("work/f1: Cannot open: Permission denied", False),
+        ("work/f1: Read error at byte 0, while reading 512 bytes: Input/output error", False),
+    ],
+)
+def test_a_file_that_goes_while_tar_reads_fails_no_export(said: str, *, harmless: bool) -> None:
+    """tar says so by what it tried last."""
+    assert (_HARMLESS.fullmatch(f"/usr/bin/tar: {said}") is not None) == harmless
 
 
 def test_an_export_that_nobody_reads_or_that_is_killed_is_none(folders: Folders) -> None:
