@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flyted.contract.errors import HostFailure, IngressDown, NotFound
+from flyted.contract.errors import HostFailure, NotFound
 from flyted.daemon.ingress import ordered, site_certificates
 from flyted.host.orders import OrderTable
 from flyted.plan.facts import UnitEnd
@@ -77,80 +77,6 @@ def test_a_revocation_while_an_order_is_under_way(machine: Machine) -> None:
         assert authority.revoked_while_shown == []
         assert sorted(name for _at, name in authority.orders) == [ONE, ONE, TWO, TWO]
         assert (await ask(machine, "domain.get", domain=DOMAIN))["problem"] == ""
-
-    beside(machine, story)
-    machine.close()
-
-
-@pytest.mark.parametrize("error", [IngressDown("it does not answer"), HostFailure("it refuses")])
-def test_an_ingress_that_does_not_take_a_certificate_is_told_again(machine: Machine, error: HostFailure) -> None:
-    """Once a minute, and not at each pass."""
-    authority = Authority(machine)
-    takes, told = machine.haproxy.apply_certificates, [0]
-
-    async def refuses() -> None:
-        told[0] += 1
-        raise error
-
-    async def story() -> None:
-        await served(machine)
-        machine.haproxy.apply_certificates = refuses  # type: ignore[method-assign]
-        await later(lambda: len(authority.orders) == 2 and told[0] > 0)
-        before = told[0]
-        for _ in range(20):
-            await machine.loop.settle()
-        assert told[0] <= before + 1
-        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
-        asked = machine.haproxy.asked["apply_certificates"]
-        await later(lambda: machine.haproxy.asked["apply_certificates"] > asked)
-        await machine.loop.settle()
-        assert machine.tls.apply_at() is None
-
-    beside(machine, story)
-    machine.close()
-
-
-def test_an_ingress_that_starts_as_the_domain_is_set_has_the_certificates_at_once(machine: Machine) -> None:
-    """It restarts for its new listeners, and does not answer then; the certificates come a moment later."""
-    Authority(machine)
-    takes = machine.haproxy.apply_certificates
-
-    async def starting() -> None:
-        raise IngressDown("it does not answer")
-
-    async def story() -> None:
-        machine.haproxy.apply_certificates = starting  # type: ignore[method-assign]
-        await served(machine)
-        began, asked = machine.clock.time(), machine.haproxy.asked["apply_certificates"]
-        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
-        await later(lambda: machine.haproxy.asked["apply_certificates"] > asked and has(machine, ONE, TWO)())
-        await later(lambda: machine.tls.apply_at() is None)
-        assert machine.clock.time() - began < 5
-
-    beside(machine, story)
-    machine.close()
-
-
-def test_an_ingress_that_hangs_at_a_renewal_is_told_again(machine: Machine) -> None:
-    """It runs, and asks for nothing by itself."""
-    authority = Authority(machine)
-    takes = machine.haproxy.apply_certificates
-
-    async def hangs() -> None:
-        raise IngressDown("it does not answer")
-
-    async def story() -> None:
-        await served(machine)
-        await later(lambda: has(machine, ONE, TWO)() and machine.tls.apply_at() is None)
-        machine.haproxy.apply_certificates = hangs  # type: ignore[method-assign]
-        await machine.tls.renew()
-        at = machine.tls.apply_at()
-        assert at is not None
-        assert 0 < at - machine.clock.time() <= 60
-        machine.haproxy.apply_certificates = takes  # type: ignore[method-assign]
-        await machine.loop.settle()
-        await later(lambda: machine.tls.apply_at() is None)
-        assert len(authority.orders) == 2
 
     beside(machine, story)
     machine.close()

@@ -198,7 +198,7 @@ class Tls:
         except FlytedError as error:
             log.error("cannot give the ingress the certificates of other domains: %s", error.message)  # noqa: TRY400
         else:
-            self._has(told)
+            self._took(told)
 
     async def give(self) -> None:
         """Give the ingress new certificates. If that fails it keeps those that it has: raises :class:`FlytedError`."""
@@ -217,7 +217,7 @@ class Tls:
             self._behind = True
             self._tell_later()
         else:
-            self._has(told)
+            self._took(told)
         begins, ends = ca.validity(pem)
         since = min(begins.timestamp(), self._clock.time())  # before the authority's begin, no other one can be had
         dues = [ca.renew_at(begins, ends).timestamp(), *self._ending()]
@@ -228,7 +228,8 @@ class Tls:
         self._tell_at = self._clock.time() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LATER_S)
 
-    def _has(self, told: frozenset[tuple[str, str]]) -> None:
+    def _took(self, told: frozenset[tuple[str, str]]) -> None:
+        """Note that the ingress has taken these certificates of ACME authorities."""
         self._told, self._behind, self._tell_at, self._pause_s = told, False, 0.0, _SOON_S
 
     def _publish(self) -> None:
