@@ -47,7 +47,7 @@ async def _never() -> None:
     await asyncio.Event().wait()
 
 
-async def _nobody(_event: Event) -> None:
+async def to_nobody(_event: Event) -> None:
     """Send an event to nobody."""
 
 
@@ -87,7 +87,7 @@ class Call:
     emit: Emit
     about: About = field(default_factory=About)
     gone: Callable[[], Awaitable[object]] = _never
-    send: Emit = _nobody
+    send: Emit = to_nobody
     file: int | None = None
 
     async def while_there(self, work: Awaitable[_T], /) -> _T:

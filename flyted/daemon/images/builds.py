@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from flyted.contract.answers.events import BUILD, STEP, Event, Progress
 from flyted.contract.errors import BuildFailed, FlytedError
 from flyted.daemon.api.outbox import Patience
-from flyted.daemon.api.verbs import Emit
+from flyted.daemon.api.verbs import Emit, to_nobody
 from flyted.daemon.effects import Units
 from flyted.daemon.images.earlier import EarlierUnits
 from flyted.host.output import lines_to
@@ -156,7 +156,7 @@ class Builds:
 
 
 async def run_unit(
-    units: Units, name: str, wanted: Callable[[int], Mapping[str, Any]], emit: Emit
+    units: Units, name: str, wanted: Callable[[int], Mapping[str, Any]], emit: Emit = to_nobody
 ) -> tuple[UnitEnd, list[str]]:
     """Run a unit to its end; return how it ended, and the last lines of its output, which goes to ``emit`` too.
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from flyted.base import tasks
-from flyted.contract.answers.events import Event
 from flyted.contract.answers.machine import Check
 from flyted.contract.errors import HostFailure
 from flyted.daemon.effects import Units
@@ -42,12 +41,8 @@ class Mirrors:
             return mirror_check.mirrors_unit(replace(settings, addresses=closed, output_fd=pipe))
 
         try:
-            _end, lines = await run_unit(self._units, mirror_check.UNIT, wanted, _nobody)
+            _end, lines = await run_unit(self._units, mirror_check.UNIT, wanted)
         except HostFailure as error:
             return (Check("mirrors", ok=False, detail=error.message, hint=error.hint),)
         found = mirror_check.findings(lines, settings, self._settings.login)
         return tuple(Check(f"mirror {each.registry}", each.ok, each.detail, each.hint) for each in found)
-
-
-async def _nobody(_event: Event) -> None:
-    """Tell nobody of the lines, which are for this program."""

@@ -13,7 +13,6 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from flyted.contract.answers.events import Event
 from flyted.contract.errors import FlytedError, HostFailure, NotFound
 from flyted.daemon.effects import Clock, Units
 from flyted.daemon.images.builds import run_unit
@@ -188,7 +187,7 @@ class Acme:
 
         self.jobs[unit] = job.text()
         try:
-            return await run_unit(self._units, unit, wanted, _nobody)
+            return await run_unit(self._units, unit, wanted)
         finally:
             del self.jobs[unit]
 
@@ -210,10 +209,6 @@ def _logged(error: Exception) -> FlytedError:
         error = HostFailure(f"internal error in flyted: {type(error).__name__}")
     log.warning("%s%s", error.message, f" ({error.hint})" if error.hint else "")
     return error
-
-
-async def _nobody(_event: Event) -> None:
-    """Tell nobody of the lines, which are for this program."""
 
 
 def account_name(settings: AcmeSettings) -> str:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flyted.contract.answers.events import Event
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import HostFailure
 from flyted.daemon.effects import Units
@@ -54,9 +53,5 @@ class Records:
 
         async with self._room:
             unit = unit_name(f"record {next(self._number)} {name}")
-            end, lines = await run_unit(self._units, unit, wanted, _nobody)
+            end, lines = await run_unit(self._units, unit, wanted)
         return records.check(name, end, lines)
-
-
-async def _nobody(_event: Event) -> None:
-    """Tell nobody of the lines, which are for this program."""
