@@ -59,16 +59,16 @@ class Reply:
             message = {**message, "headers": listed}
         elif not self._is_read and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._discard()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REST_S):
+                    await self.skip(REST_BYTES)
             message = {"type": message["type"], "body": b""}
         await self._send(message)
 
-    async def _discard(self) -> None:
-        left = REST_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REST_S):
-                while not self._is_read and left > 0:
-                    left -= len((await self.receive()).get("body", b""))
+    async def skip(self, most: int) -> None:
+        """Read and discard the rest of the request, until ``most`` bytes have come or the client has gone."""
+        while not self._is_read and most > 0:
+            most -= len((await self.receive()).get("body", b""))
 
 
 async def whole(reply: Reply, status: int, body: bytes, headers: dict[str, str] | list[tuple[str, str]]) -> None:

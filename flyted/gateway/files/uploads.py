@@ -63,7 +63,7 @@ class Uploads:
                 return
             async with self._slots.slot(ticket.uid):
                 if self._blobs.has(place):
-                    await _skipped(reply.receive, ticket.limit)
+                    await reply.skip(ticket.limit)
                 else:
                     await self._blobs.keep(place, _chunks(reply.receive), ticket.limit, ticket.uid)
         except _Gone:
@@ -95,14 +95,6 @@ def _check(headers: dict[str, str], ticket: Ticket) -> None:
             raise InvalidInput("Content-MD5 is not base64") from error
         if announced != ticket.md5:
             raise PermissionRefused("this address is for other content: the MD5 differs")
-
-
-async def _skipped(receive: Receive, limit: int) -> None:
-    """Read a content that is not needed, at most ``limit`` bytes of it."""
-    async for chunk in _chunks(receive):
-        limit -= len(chunk)
-        if limit < 0:
-            return
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:

@@ -16,7 +16,6 @@ from flyted.gateway.slots import Memory
 
 log = logging.getLogger(__name__)
 
-
 MEMORY = 192 << 20
 """Bytes that the messages of all calls together may take (the unit's MemoryMax=)."""
 OPEN = frozenset({"flyteidl2.auth.AuthMetadataService"})
