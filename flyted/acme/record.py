@@ -1,4 +1,8 @@
-"""Tells flyted, which speaks to no other machine, where a name leads, and by which addresses this one is found."""
+"""Tells flyted, which speaks to no other machine, where a name leads, and by which addresses this one is found.
+
+``is_here`` and ``own_public`` are those of flytectl/addresses.py: neither may import the other (tests/walls.py), and
+tests/acme/test_record.py has them remain the same.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ def addresses(name: str) -> list[str]:
 
 
 def is_here(address: str) -> bool:
-    """Report whether an address is one of this machine's (as flytectl/addresses.py): only those can be bound."""
+    """Report whether an address is one of this machine's: only those can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

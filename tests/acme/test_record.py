@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 from typing import Any
 
 import pytest
 
+from flytectl import addresses
 from flyted.acme import main, record, words
 
 NAME = "chat.example.com"
@@ -51,6 +53,13 @@ def test_a_name_without_an_address(
 ) -> None:
     """A resolver that does not answer has not said so."""
     assert tells(monkeypatch, capfd, socket.gaierror(error, "")) == (status, [f"{words.OWN}203.0.114.7"])
+
+
+def test_the_command_asks_the_kernel_the_same() -> None:
+    """Neither may import the other."""
+    for name in ("is_here", "own_public"):
+        assert inspect.getsource(getattr(record, name)) == inspect.getsource(getattr(addresses, name))
+    assert record._ELSEWHERE == addresses._ELSEWHERE
 
 
 def test_what_is_this_machines() -> None:
