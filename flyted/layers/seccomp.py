@@ -24,12 +24,8 @@ _RESERVE = (0x40305828, 0x4030582A, 0x40305839)  # linux/falloc.h: FS_IOC_RESVSP
 _ALLOW = 0x7FFF0000  # linux/seccomp.h: SECCOMP_RET_…, with the error
 _EPERM, _ENOSYS, _EOPNOTSUPP = 0x50001, 0x50026, 0x5005F
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
-_NUMBER, _MACHINE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = (
-    0,
-    4,
-    16,
-    24,
-)  # offsets in struct seccomp_data; both machines are little-endian
+# Offsets in struct seccomp_data; both machines are little-endian.
+_NUMBER, _MACHINE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 
 DENIED: dict[str, tuple[int, int]] = {  # name: its number on x86_64, on aarch64
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "open_tree": (428, 428),

@@ -180,17 +180,18 @@ def _change(step: Step, state: State) -> None:
             state.user = _account(state.expand(value, where), where)
         case SetWords(_, name, value):
             _set_words(name, value, state)
-        case Add(where, "ports", values):
-            state.ports = _few([*state.ports, *(_port(state.expand(each, where), where) for each in values)], where)
-        case Add(where, _, values):
-            state.volumes = _few([*state.volumes, *(_volume(each, where, state) for each in values)], where)
+        case Add(where, "ports" as kind, values):
+            ports = (_port(state.expand(each, where), where) for each in values)
+            state.ports = _few([*state.ports, *ports], where, kind)
+        case Add(where, kind, values):
+            state.volumes = _few([*state.volumes, *(_volume(each, where, state) for each in values)], where, kind)
 
 
-def _few(values: Sequence[str], where: str) -> list[str]:
+def _few(values: Sequence[str], where: str, kind: str) -> list[str]:
     """Return each value once. Raises :class:`InvalidInput` for too many: each volume is mounted at each start."""
     found = list(dict.fromkeys(values))
     if len(found) > MAX_LISTED:
-        raise InvalidInput(f"{where}: the image has more than {MAX_LISTED} of these", hint="name fewer")
+        raise InvalidInput(f"{where}: the image has more than {MAX_LISTED} {kind}", hint="name fewer")
     return found
 
 
