@@ -160,7 +160,7 @@ def worker() -> int:
 def figures() -> dict[str, float]:
     """All of them, with the apps that are there."""
     alone, beside = [], []
-    for _ in range(5):
+    for _ in range(ROUNDS):
         alone.append(woken())
         beside.append(woken_beside_lists())
     return {

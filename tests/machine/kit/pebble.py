@@ -39,10 +39,17 @@ def must(*words: str) -> str:
 
 
 class Pebble:
-    """Both programs. ``port``: that on which the names of certificates answer HTTP. ``folder``: for their files."""
+    """Both programs. ``port``: that on which the names of certificates answer HTTP. ``folder``: for their files.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    ``reuse``: the percentage of orders for which a proof of an earlier one still counts.
+    """
+
+    def __init__(self, folder: Path, port: int, reuse: int = 50) -> None:
         """Make the authority's own certificate."""
+        self._environment = {
+            "PATH": "/usr/bin:/usr/sbin", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5",
+            "PEBBLE_AUTHZREUSE": str(reuse),
+        }  # fmt: skip
         self.folder = folder
         self.authority = folder / "pebble.pem"
         self._own_certificate()
@@ -92,8 +99,7 @@ class Pebble:
     def _begin(self, name: str, *options: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [name, *options], stdout=log, stderr=log,
-                env={"PATH": "/usr/bin:/usr/sbin", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5"},
+                [name, *options], stdout=log, stderr=log, env=self._environment,
             )  # fmt: skip
 
     def _own_certificate(self) -> None:
@@ -114,13 +120,13 @@ class Pebble:
 
 
 @contextlib.contextmanager
-def running(folder: Path, port: int, life_s: int = 90 * 86400) -> Iterator[Pebble]:
+def running(folder: Path, port: int, life_s: int = 90 * 86400, reuse: int = 50) -> Iterator[Pebble]:
     """Both, with this machine's names resolved by their DNS server."""
     packages.install("lego", "pebble")
     forget_issued()
     must("ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo")
     before = RESOLVER.read_text()
-    found = Pebble(folder, port)
+    found = Pebble(folder, port, reuse)
     try:
         found.start_dns()
         RESOLVER.write_text(f"nameserver {ADDRESS}\n")
