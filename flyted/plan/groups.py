@@ -43,7 +43,8 @@ class Share:
     def add(self, other: Share) -> None:
         """Take over another share."""
         for table in _TABLES:
-            getattr(self, table).update(getattr(other, table))
+            if found := getattr(other, table):
+                getattr(self, table).update(found)
 
 
 _TABLES = tuple(each.name for each in fields(Share))

@@ -45,6 +45,29 @@ def test_host_names_are_checked(bad):
         IngressState(unavailable={bad: Unavailable("x")})
 
 
+def test_a_host_is_checked_however_many_were_before():
+    """Those that were checked are not looked at again; one that is not valid is refused each time."""
+    for some in range(4):
+        hosts = {f"{some}-{number}.b": "s" for number in range(9000)}
+        assert IngressState(hosts=hosts) == IngressState(hosts=hosts)
+        for _ in range(2):
+            with pytest.raises(InvalidInput, match=r"host name 'a;b' is not valid"):
+                IngressState(hosts={**hosts, "a;b": "s"})
+
+
+def test_a_server_is_filed_under_its_name():
+    """HAProxy would get commands for another one."""
+    with pytest.raises(InvalidInput, match="filed under another name"):
+        IngressState(servers={"a": Server("b", "/s")})
+
+
+@pytest.mark.parametrize("limit", [0, -1, 86_400_001])
+def test_time_limits_are_checked(limit):
+    """From a millisecond to a day."""
+    with pytest.raises(InvalidInput, match="1 ms to one day"):
+        IngressState(timeouts_ms={"a": 5, "s": limit})
+
+
 @pytest.mark.parametrize("maxconn", [0, -1, 4096, 10**9])
 def test_maxconn_stays_below_the_backlog(maxconn):
     """At 4096, the sockets' backlog, the next connect() would fail at once."""

@@ -43,4 +43,4 @@ def answered(before: str, status: str) -> bool:
 
 def sleepers(apps: tuple[StoredApp, ...]) -> frozenset[str]:
     """Return the services whose status has to be read: those of all revisions whose engine may sleep."""
-    return frozenset(name for app in apps for name in app.sleepers)
+    return frozenset().union(*[app.sleepers for app in apps])

@@ -48,9 +48,8 @@ def draining(live: Live, wanted: IngressState) -> frozenset[str]:
 def _unwanted(live: Live, wanted: IngressState) -> list[Server]:
     """Return the servers that are not wanted any more, or in another backend, sorted by name."""
     have, want = live.state.servers, wanted.servers
-    names = have.keys() - want.keys()
-    moved = {name for name in have.keys() & want.keys() if have[name].pool != want[name].pool}
-    return [have[name] for name in sorted(names | moved)]
+    moved = {name for name, server in have.items() if want.get(name, server).pool != server.pool}
+    return [have[name] for name in sorted((have.keys() - want.keys()) | moved)]
 
 
 def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:

@@ -241,7 +241,7 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
     Raises :class:`InvalidInput` for a state that is not complete (:meth:`IngressState.check`).
     """
     frame, servers = _frame(listen, places), state.check().servers.values()
-    alone = "".join(pools.line(server) for server in servers if not server.pool)
+    alone = "".join(server.line for server in servers if not server.pool)
     pooled = pools.filled_pools(places.files, (server for server in servers if server.pool))
     return frame.replace("@STRUCTURE@", structure(listen, places)) + alone + pooled + kept.backend(places.files)
 

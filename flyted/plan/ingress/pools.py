@@ -120,7 +120,7 @@ def filled_pools(files: str, servers: Iterable[Server]) -> str:
     shared, *pools = empty_pools(files)
     lines: dict[str, str] = {}
     for server in servers:
-        lines[server.pool] = lines.get(server.pool, "") + line(server)
+        lines[server.pool] = lines.get(server.pool, "") + server.line
     texts = (text + lines.get(pool_name(number), "") for number, text in enumerate(pools)) if lines else pools
     return "".join((shared, *texts))
 
@@ -128,8 +128,3 @@ def filled_pools(files: str, servers: Iterable[Server]) -> str:
 def script(files: str) -> str:
     """Return the script for HAProxy. ``files``: the folder of its files."""
     return LUA.replace("@FILES@", files).replace("@TOLD@", TOLD)
-
-
-def line(server: Server) -> str:
-    """Return a server's line in the configuration."""
-    return f"    server {server.name} {server.words}{' disabled' if server.rests else ''}\n"

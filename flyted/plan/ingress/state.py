@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -45,6 +45,7 @@ With a full backlog connect() fails, and the request with it, while requests abo
 HAProxy.
 """
 DEFAULT_TIMEOUT_MS = 300_000
+_DAY_MS = 86_400_000
 
 _SERVER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
 POOL = re.compile(r"pool-(?:0|[1-9][0-9]{0,3})")
@@ -54,33 +55,36 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")  # RFC 7638, with SHA-256
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_CALL = re.compile(rf"{_ADDRESS.pattern}/{_NAME.pattern}")
 _WATCHED = re.compile(rf"{POOL.pattern}(?:{RATE})?")
 _APP = re.compile(rf"{_NAME.pattern}(?:/{_NAME.pattern}){{0,2}}")
 _REASON_LENGTH = 500
-
-# each pass makes a state of all apps, nearly all of whose words were in the one before
-_KEPT = 16384
+_MOST_SEEN = 16384
 
 
-@lru_cache(_KEPT)
-def _is_host(word: str) -> bool:
-    return _HOST.fullmatch(word) is not None
-
-
-@lru_cache(_KEPT)
 def is_server(word: str) -> bool:
     """Report whether a word may name a server or a pool."""
     return _SERVER.fullmatch(word) is not None
 
 
-@lru_cache(_KEPT)
-def _is_key(word: str) -> bool:
-    return KEY.fullmatch(word) is not None
+@lru_cache
+def _seen(form: re.Pattern[str]) -> set[str]:  # noqa: ARG001  the key
+    return set()
 
 
-def _is_call(word: str) -> bool:
-    address, _, name = word.partition("/")
-    return _ADDRESS.fullmatch(address) is not None and _NAME.fullmatch(name) is not None
+def _unfit(form: re.Pattern[str], words: Iterable[str]) -> str | None:
+    """Return a word that has not this form; ``None`` if all have it.
+
+    Each pass makes a state of all apps, nearly all of whose words were in the one before: these are not looked at.
+    """
+    seen = _seen(form)
+    new = set(words) - seen
+    wrong = next((word for word in sorted(new) if form.fullmatch(word) is None), None)
+    if wrong is None and new:
+        if len(seen) > _MOST_SEEN:
+            seen.clear()
+        seen |= new
+    return wrong
 
 
 T = TypeVar("T")
@@ -126,6 +130,11 @@ class Server:
         # (in a pool all servers are one app's)
         weight = 1 if self.pool else 0
         return f"unix@{self.socket_path} maxconn {self.maxconn} weight {weight}" + (" proto h2" if self.h2 else "")
+
+    @cached_property
+    def line(self) -> str:
+        """Its line in HAProxy's configuration."""
+        return f"    server {self.name} {self.words}{' disabled' if self.rests else ''}\n"
 
 
 @dataclass(frozen=True)
@@ -185,32 +194,31 @@ class IngressState:
 
         Whether the servers that hosts lead to exist is for :meth:`check`.
         """
-        misfiled = next((s for name, s in self.servers.items() if name != s.name), None)
-        if misfiled is not None:
-            raise InvalidInput(f"server '{misfiled.name}' is filed under another name")
+        if [*self.servers] != [server.name for server in self.servers.values()]:
+            raise InvalidInput("a server is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         hosts += (*self.redirects, *self.redirects.values())
         hosts += (*self.authorities, *self.authorities.values(), *self.calls.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky, *self.awake)
-        for what, fits, words in (
-            ("host name", _is_host, hosts),
-            ("server name", is_server, names),
-            ("open path", _is_key, self.open_paths),
-            ("limit", VALUE.fullmatch, self.limits.values()),
-            ("address", _ADDRESS.fullmatch, self.callers),
-            ("caller", _APP.fullmatch, self.callers.values()),
-            ("call", _is_call, self.calls),
-            ("pool", _WATCHED.fullmatch, self.watched),
-            ("thumbprint", _THUMBPRINT.fullmatch, self.challenges.values()),
+        for what, form, words in (
+            ("host name", _HOST, hosts),
+            ("server name", _SERVER, (*names, *self.timeouts_ms)),
+            ("open path", KEY, self.open_paths),
+            ("limit", VALUE, self.limits.values()),
+            ("address", _ADDRESS, self.callers),
+            ("caller", _APP, self.callers.values()),
+            ("call", _CALL, self.calls),
+            ("pool", _WATCHED, self.watched),
+            ("thumbprint", _THUMBPRINT, self.challenges.values()),
         ):
-            if not all(map(fits, words)):
-                raise InvalidInput(f"{what} {printable(next(w for w in words if not fits(w)))} is not valid")
+            if (wrong := _unfit(form, words)) is not None:
+                raise InvalidInput(f"{what} {printable(wrong)} is not valid")
         if not all(0 < load < 1 << 31 for load in self.watched.values()):
             raise InvalidInput("a load that is watched must be at least 1")
-        for name, limit in self.timeouts_ms.items():
-            if not is_server(name) or not 1 <= limit <= 86_400_000:
-                raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
+        times = self.timeouts_ms.values()
+        if times and not (min(times) >= 1 and max(times) <= _DAY_MS):
+            raise InvalidInput("a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
         """Return the state itself if it is complete; call this on a wanted state.
@@ -219,16 +227,14 @@ class IngressState:
         socket.
         """
         known = {*self.servers, *(server.pool for server in self.servers.values() if server.pool)}
-        for host, name in self.hosts.items():
-            if name not in known:
-                raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which does not exist")
-        for name in self.timeouts_ms:
-            if name not in known:
-                raise InvalidInput(f"a time limit is set for server {printable(name)}, which does not exist")
-        for server in self.servers.values():
-            if not server.socket_path:
-                raise InvalidInput(f"server '{server.name}' has no socket")
-        shared = [pool for pool in self.hosts.values() if POOL.fullmatch(pool)]
+        if lost := set(self.hosts.values()) - known:
+            raise InvalidInput(f"a host leads to server {printable(min(lost))}, which does not exist")
+        if lost := self.timeouts_ms.keys() - known:
+            raise InvalidInput(f"a time limit is set for server {printable(min(lost))}, which does not exist")
+        if nowhere := [server.name for server in self.servers.values() if not server.socket_path]:
+            raise InvalidInput(f"server '{nowhere[0]}' has no socket")
+        pools = known - self.servers.keys()
+        shared = [name for name in self.hosts.values() if name in pools] if pools else []
         if len(shared) > len(set(shared)):
             raise InvalidInput("two hosts lead to one pool")
         return self
