@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from flyted.plan.ingress.config import BUFFER, HARD_FIELDS
+from flyted.plan.ingress.config import BUFFER, HARD_FIELDS, VANISHED_S
 from flyted.plan.ingress.request import MOST_BYTES, MOST_FIELDS
 from tests.attacks import http2
 from tests.host.haproxy import A, Machine, apply, exchange, needs_haproxy, one, parsed, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
+PIDFD_GETFD = 438  # on all architectures (asm-generic/unistd.h)
 WORDS = f"431: the headers of this request are too large: {MOST_BYTES} bytes and {MOST_FIELDS} fields are the limit\n"
 
 
@@ -93,3 +97,38 @@ def test_the_log_names_the_host_once(box):
     apply(box, one(box))
     by_http2(box)
     until(lambda: f" {A}/ 503 " in box.log.read_text())
+
+
+def accepted(box: Machine, client: tuple[str, int]) -> socket.socket:
+    """HAProxy's own end of a connection, by pidfd_getfd(2)."""
+    assert box.process is not None
+    held = os.pidfd_open(box.process.pid)
+    try:
+        for path in Path(f"/proc/{box.process.pid}/fd").iterdir():
+            taken = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, held, int(path.name), 0)
+            assert taken >= 0, os.strerror(ctypes.get_errno())
+            try:
+                found = socket.socket(fileno=taken)
+            except OSError:  # no socket
+                os.close(taken)
+                continue
+            try:
+                if found.getpeername() == client:
+                    return found
+            except OSError:  # it listens
+                pass
+            found.close()
+    finally:
+        os.close(held)
+    raise AssertionError(f"HAProxy has no connection of {client}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take another process's descriptor")
+def test_a_client_that_vanished_is_noticed(box):
+    """The kernel asks one that is silent, and gives it up after two minutes; machine/test_clients.py waits for it."""
+    box.app("a-r1-0")
+    apply(box, one(box))
+    with box.connect() as connection, accepted(box, connection.getsockname()) as served:
+        assert served.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == VANISHED_S * 1000

@@ -12,11 +12,12 @@ import pytest
 from tests.machine.kit.apps import serve, write
 from tests.machine.kit.settings import settings
 from tests.machine.kit.units import sh
-from tests.machine.kit.users import alice, answer, curl, refused
+from tests.machine.kit.users import alice, answer, curl, refused, until
 
 # documentation addresses (RFC 5737, RFC 3849); the two of the visitor in IPv6 are of one network, and so one client;
 # the second one in IPv4 is another client, which has not used up what it is allowed
 OURS, VISITOR, SECOND = "198.51.100.1", "198.51.100.2", "198.51.100.3"
+VANISHING = "198.51.100.4"
 OURS6, VISITOR6, ALIAS6 = "2001:db8:7::1", "2001:db8:7::2", "2001:db8:7::3"
 RATE, PERIOD_S, CONNECTIONS = 2, 10, 6
 LISTEN = f"""
@@ -29,7 +30,7 @@ connections = {CONNECTIONS}
 body_bytes = 1000
 """
 CLIENT = """
-import contextlib, json, socket, ssl, sys
+import contextlib, json, socket, ssl, sys, time
 host, port, address, source, mode, number = sys.argv[1:]
 context = ssl.create_default_context(cadata=sys.stdin.read())
 def connected():
@@ -52,6 +53,15 @@ if mode == "requests":
 elif mode == "body":
     with connected() as connection:
         print(json.dumps([status(connection, f"Content-Length: {number}\\r\\n", b"x" * int(number))]))
+elif mode == "hold":
+    upgrade = "Upgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n"
+    upgrade += "Sec-WebSocket-Version: 13\\r\\n"
+    asked = [("/stream?n=9999", ""), ("/ws", upgrade), ("/slow?s=9999", "")][: int(number)]
+    held = [connected() for _ in asked]
+    for connection, (path, more) in zip(held, asked):
+        connection.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n{more}\\r\\n".encode())
+    print(json.dumps([int(connection.recv(65536).split()[1]) for connection in held[:2]]), flush=True)
+    time.sleep(9999)
 else:
     held = []
     for _ in range(int(number)):
@@ -71,7 +81,7 @@ def url() -> Iterator[str]:
             "link add ours0 type veth peer name far0 netns visitor", f"addr add {OURS}/24 dev ours0",
             f"-6 addr add {OURS6}/64 dev ours0 nodad", "link set ours0 up",
             f"-n visitor addr add {VISITOR}/24 dev far0", f"-n visitor addr add {SECOND}/24 dev far0",
-            f"-n visitor -6 addr add {VISITOR6}/64 dev far0 nodad",
+            f"-n visitor addr add {VANISHING}/24 dev far0", f"-n visitor -6 addr add {VISITOR6}/64 dev far0 nodad",
             f"-n visitor -6 addr add {ALIAS6}/64 dev far0 nodad", "-n visitor link set far0 up",
         ):  # fmt: skip
             sh("ip", *words.split())
@@ -82,13 +92,17 @@ def url() -> Iterator[str]:
         alice("flytectl", "app", "delete", "--yes", "--data", "clients-app")
 
 
+def client(url: str, mode: str, number: int, source: str) -> list[str]:
+    """The visitor's command; it reads the certificate that it trusts."""
+    parts = urlsplit(url)
+    return ["ip", "netns", "exec", "visitor", "python3", "-c", CLIENT, str(parts.hostname), str(parts.port or 443),
+            OURS if "." in source else OURS6, source, mode, str(number)]  # fmt: skip
+
+
 def visit(url: str, mode: str, number: int, source: str = VISITOR) -> list[int]:
     """What becomes of the visitor's requests, or how many connections it gets."""
-    parts = urlsplit(url)
-    address = OURS if "." in source else OURS6
     done = subprocess.run(
-        ["ip", "netns", "exec", "visitor", "python3", "-c", CLIENT, str(parts.hostname), str(parts.port or 443),
-         address, source, mode, str(number)],
+        client(url, mode, number, source),
         input=answer("ca", "show")["pem"], capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -149,3 +163,28 @@ def test_an_app_has_a_limit_of_its_own(url: str) -> None:
     for rate in ("50", "0/s", "x/s", "1/h", "-1/s"):
         refused("flytectl", "serve", "--rate", rate, file, status=2)
     assert "must be 0.1 to 100000 a second" in refused("flytectl", "serve", "--rate", "1/m", file, status=2)
+
+
+def in_flight() -> int:
+    """The requests that keep the app awake."""
+    return int(answer("app", "get", "clients-app")["requests"]["in_flight"])
+
+
+@pytest.mark.long  # two minutes; CI asks HAProxy's sockets themselves (tests/host/test_ingress_limits.py)
+def test_a_visitor_that_vanishes_keeps_no_app_awake(url: str) -> None:
+    """Its stream, its WebSocket and its request without an answer end, although it says nothing any more."""
+    words = client(url, "hold", 3, VANISHING)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as visitor:
+        try:
+            assert visitor.stdin is not None and visitor.stdout is not None
+            visitor.stdin.write(answer("ca", "show")["pem"])
+            visitor.stdin.close()
+            assert json.loads(visitor.stdout.readline()) == [200, 101]
+            assert in_flight() == 3
+            sh("ip", "-n", "visitor", "route", "add", "blackhole", f"{OURS}/32")
+            try:
+                until(lambda: in_flight() == 0, 240)
+            finally:
+                sh("ip", "-n", "visitor", "route", "del", "blackhole", f"{OURS}/32")
+        finally:
+            visitor.kill()

@@ -56,6 +56,9 @@ BUFFER = 65536  # bytes; holds a message's headers. HAProxy allocates a buffer o
 CONNECTIONS = 8000
 PER_ADDRESS = CONNECTIONS // 2
 SILENT = CONNECTIONS // 8  # per address, before the TLS handshake is done; only with HAProxy 2.6
+VANISHED_S = 120
+"""Seconds after which a client is gone that acknowledges nothing: no data, and no question whether it is still there
+(``TCP_USER_TIMEOUT`` in tcp(7)). The kernel alone would try for 15 minutes, in which the app stays awake."""
 USUAL_PORTS = (443, 80)
 HSTS_S = 15_552_000  # 180 days
 HSTS = r"""    # with a certificate that this machine did not sign, clients do not ask unencrypted again (RFC 6797)
@@ -113,6 +116,10 @@ defaults usual
 @LOG@\
     # an app hears of a client that went away, before its answer begins too: a language model would go on for minutes
     option abortonclose
+    # and of one that vanished without a word, with its machine or its network: see VANISHED_S
+    option clitcpka
+    clitcpka-idle 30s
+    clitcpka-intvl 10s
     # what an app says is sent on at once: HAProxy would else wait for more, up to 0.2 s, which a streamed word shows
     option http-no-delay
     # X_Forwarded_For is X-Forwarded-For to a CGI-minded framework
@@ -311,8 +318,8 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@ERRORS@": errors(),
         "@APP_ERRORS@": app_errors(),
         "@GATEWAY_ERRORS@": gateway_errors(),
-        "@HTTPS_BINDS@": binds(listen, 0, tls, inherits=places.inherits),
-        "@HTTP_BINDS@": binds(listen, 1, "", inherits=places.inherits),
+        "@HTTPS_BINDS@": binds(listen, 0, f"{tls} tcp-ut {VANISHED_S}s", inherits=places.inherits),
+        "@HTTP_BINDS@": binds(listen, 1, f" tcp-ut {VANISHED_S}s", inherits=places.inherits),
         "@PORTS@": f"{listen.https_port} {listen.http_port}",
         "@GATEWAY_SOCKET@": places.gateway,
         "@GATEWAY@": GATEWAY_HOST,

@@ -30,15 +30,15 @@ def admin(listen: Listen, path: str = "") -> str:
     ) + _either(listen, lambda shift: f"    stats socket fd@{FIRST_FD + shift} level admin")
 
 
-def binds(listen: Listen, which: int, tls: str, *, inherits: bool) -> str:
-    """Return the lines for the listeners of HTTPS (``which`` 0) or HTTP (1); ``tls``: what follows each."""
+def binds(listen: Listen, which: int, more: str, *, inherits: bool) -> str:
+    """Return the lines for the listeners of HTTPS (``which`` 0) or HTTP (1); ``more``: what follows each."""
     hosts, port = bindable(listen), (listen.https_port, listen.http_port)[which]
     first = FIRST_FD + 1 + which * len(hosts)
     if not inherits:
-        return "\n".join(f"    bind {host}:{port}{tls}" for host in hosts)
+        return "\n".join(f"    bind {host}:{port}{more}" for host in hosts)
 
     def lines(shift: int) -> str:
-        return "\n".join(f"    bind fd@{fd}{tls}  # {host}:{port}" for fd, host in enumerate(hosts, first + shift))
+        return "\n".join(f"    bind fd@{fd}{more}  # {host}:{port}" for fd, host in enumerate(hosts, first + shift))
 
     return _either(listen, lines)
 
