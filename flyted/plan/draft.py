@@ -23,7 +23,8 @@ class Draft(Share):
     ``leaving``: replicas that drain → since when. ``resting``: those that are put to sleep or renewed in this pass,
     after the ingress. ``idle``: those that may sleep → seconds without a request. ``extra``: those that their app's
     load needs beyond its least ones. ``members``: app's id → the replicas in its pool that get requests.
-    ``looks_for_gpus``: whether another replica depends on which GPUs are free.
+    ``promised_bytes``: the memory of the replicas that are added in this pass. ``looks_for_gpus``: whether another
+    replica depends on which GPUs are free.
     """
 
     actions: list[PairAction] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Draft(Share):
     scales: dict[str, Scale] = field(default_factory=dict)
     extra: set[Replica] = field(default_factory=set)
     members: dict[str, frozenset[Replica]] = field(default_factory=dict)
+    promised_bytes: int = 0
     looks_for_gpus: bool = False
 
 

@@ -46,11 +46,11 @@ def check(spec: AppSpec, machine: Capacity, gpus: int) -> None:
         )
 
 
-def room(spec: AppSpec, running: int, starting: int, networks: int, facts: Facts) -> tuple[int, str]:
+def room(spec: AppSpec, running: int, promised_bytes: int, networks: int, facts: Facts) -> tuple[int, str]:
     """Return how many replicas may be added to an app now, and for people what limits their number.
 
-    ``running``: those that it has; ``starting`` of these take their memory only now. ``networks``: the replicas of all
-    apps that have units, or will.
+    ``running``: those that it has. ``promised_bytes``: the memory that replicas of all apps take only now, since they
+    start. ``networks``: the replicas of all apps that have units, or will.
     """
     limit = f"each may take {human_bytes(spec.memory_bytes)}"
     found = [(NETWORKS - KEPT - networks, f"the network of apps has no place left ({NETWORKS})")]
@@ -58,7 +58,7 @@ def room(spec: AppSpec, running: int, starting: int, networks: int, facts: Facts
         has = human_bytes(facts.memory_bytes)
         found.append((that_fit(spec, facts.memory_bytes) - running, f"{limit}, and this machine has {has}"))
     if facts.free_bytes is not None:
-        free = max(0, facts.free_bytes - starting * spec.memory_bytes)
+        free = max(0, facts.free_bytes - promised_bytes)
         found.append((free // spec.memory_bytes, f"{limit}, and {human_bytes(free)} of memory are free"))
     number, why = min(found, key=lambda each: each[0])
     return max(0, number), why

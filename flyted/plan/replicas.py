@@ -143,6 +143,7 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
     if new:
         most, why = _room(app, revision, scale, facts, draft)
         new, limited = (new, limited) if new <= most else (most, why)
+        draft.promised_bytes += new * spec.memory_bytes
     more = [*back, *[each for each in free if each not in back][:new]]
     return replace(scaling.added(scale, (each.number for each in more)) if more else scale, limited=limited)
 
@@ -150,10 +151,20 @@ def _grown(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, now: 
 def _room(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, draft: Draft) -> tuple[int, str]:
     """Return how many new replicas the machine has room for now, and why not for more."""
     running = (*app.serving_replicas, *_numbered(app, revision, scale.extra))
-    starting = sum(rests(facts.units.get(each.service)) for each in running)
+    starting = sum(rests(facts.units.get(each.service)) for each in running) * revision.spec.memory_bytes
+    promised = starting + _starting_bytes(facts, app.key.id) + draft.promised_bytes
     there = {replica for name in facts.index if (replica := replica_of(name)) is not None}
     networks = len(there | draft.extra | facts.candidates)
-    return room(revision.spec, len(running), starting, networks, facts)
+    return room(revision.spec, len(running), promised, networks, facts)
+
+
+def _starting_bytes(facts: Facts, but: str) -> int:
+    """Return the memory that the replicas of all other apps than ``but`` take only now, since they start."""
+    starting = {each for name, unit in facts.index.others.items() if unit.active == "activating"
+                and (each := replica_of(name)) is not None and each.app_id != but}  # fmt: skip
+    found = {app.key.id: app for app in facts.apps} if starting else {}
+    revisions = (found[each.app_id].revision(each.revision) for each in starting if each.app_id in found)
+    return sum(revision.spec.memory_bytes for revision in revisions if revision is not None)
 
 
 def _not_needed(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, number: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from flyted.contract.errors import InvalidInput
 from flyted.contract.names import Replica
 from flyted.contract.status import AppState
 from flyted.net.plan import FIRST, LAST
-from flyted.plan.facts import Capacity, Facts
+from flyted.plan.facts import Capacity, Facts, StoredApp
 from flyted.plan.reconcile import Plan, reconcile
 from flyted.plan.replica_room import KEPT, NETWORKS, check, room, that_fit
 from flyted.plan.scaling import LOOK_S, Scale
 from flyted.plan.states import state_of
+from flyted.plan.unit_index import indexed
 from tests.values import DOMAIN, MACHINE, app, facts, pair, quiet, spec
 
 GIB = 1 << 30
@@ -112,6 +114,31 @@ def test_scaling_stops_at_what_is_free_now() -> None:
     again = plan(seen(requests=5, more=later), NOW + LOOK_S)
     assert again.scales["a"].extra == {1, 2}
     assert again.scales["a"].limited == "each may take 4.0 GiB, and 1.0 GiB of memory are free"
+
+
+def both(a: Facts, b: StoredApp, units: dict[str, Any], requests: int) -> Facts:
+    """The facts of an app together with those of another one, whose first replica serves."""
+    first = Replica(b.key.id, 1, 0)
+    traffic = {**a.traffic, first.server: quiet(0, in_flight=requests)}
+    scales = {**a.scales, b.key.id: Scale(1, frozenset(), needed=1, seen_at=NOW - LOOK_S)}
+    return replace(a, apps=(*a.apps, b), units=indexed({**a.units, **units}), traffic=traffic, scales=scales)
+
+
+def test_two_apps_do_not_get_the_same_memory() -> None:
+    """Both need another replica in one pass, and there is room for one."""
+    other = replace(app("b", max_replicas=64, concurrency=1, memory_bytes=4 * GIB), pool=8)
+    one = seen(requests=2, more={"free_bytes": 5 * GIB})
+    scales = plan(both(one, other, pair(Replica("b", 1), "active"), 2)).scales
+    assert sorted(len(scales[each].extra) for each in "ab") == [0, 1]
+    assert {scales[each].limited for each in "ab"} == {"", "each may take 4.0 GiB, and 1.0 GiB of memory are free"}
+
+
+def test_what_other_apps_start_has_not_taken_its_memory_yet() -> None:
+    """The wake of another app, a moment ago."""
+    other = replace(app("b", max_replicas=64, concurrency=1, memory_bytes=4 * GIB), pool=8)
+    one = seen(requests=2, more={"free_bytes": 5 * GIB})
+    scale = plan(both(one, other, pair(Replica("b", 1), "activating"), 0)).scales["a"]
+    assert (scale.extra, scale.limited) == (frozenset(), "each may take 4.0 GiB, and 1.0 GiB of memory are free")
 
 
 def test_scaling_leaves_networks_to_others() -> None:
