@@ -18,7 +18,7 @@ from flyted.plan.freeze import POLICIES, FreezeRules
 from flyted.plan.images.build_secrets import machine_secrets
 from flyted.plan.images.pull_unit import login_use, mirrors
 from flyted.plan.ingress import no_wake
-from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, ClientRules
+from flyted.plan.ingress.clients import CONNECTIONS, REQUESTS_PER_S, WAITING, ClientRules
 from flyted.plan.units import START_S
 
 PATH = Path("/etc/flyted/flyted.toml")
@@ -45,6 +45,7 @@ class Settings:
     requests_per_s: float = REQUESTS_PER_S
     connections: int = CONNECTIONS
     body_bytes: int = 0
+    waiting: int = WAITING
     url_domain: str = ""
     freeze: str = "never"
     stop_after_s: int = 3600
@@ -60,7 +61,7 @@ class Settings:
         """What the ingress takes from clients."""
         return ClientRules(
             self.trusted_proxies, self.proxy_protocol, self.requests_per_s, self.connections, self.body_bytes,
-            self.access_log, self.no_wake_paths,
+            self.waiting, self.access_log, self.no_wake_paths,
         )  # fmt: skip
 
 
@@ -213,6 +214,7 @@ SETTINGS = (
     Setting("limits", "requests_per_s", "requests_per_s", _rate, "Requests a second of one client at one app."),
     Setting("limits", "connections", "connections", _count, "Connections of one client."),
     Setting("limits", "body_bytes", "body_bytes", _bytes, "The longest body of a request."),
+    Setting("limits", "waiting", "waiting", _count, "Requests that may wait for one app."),
     Setting("apps", "start_timeout", "start_timeout_s", _seconds, "Seconds that an app may take to become ready."),
     Setting("apps", "gpu_wait", "gpu_wait_s", _seconds, "Seconds that a start waits for a GPU that others hold."),
     Setting("apps", "freeze", "freeze", _freeze, "Which idle apps are frozen before they are stopped."),

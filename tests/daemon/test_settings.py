@@ -38,6 +38,7 @@ def test_all_settings(tmp_path: Path) -> None:
     requests_per_s = 2.5
     connections = 20
     body_bytes = "1Mi"
+    waiting = 30
     [apps]
     start_timeout = 20
     no_wake_paths = ["/health"]
@@ -55,7 +56,7 @@ def test_all_settings(tmp_path: Path) -> None:
         {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
         layer_size="2Gi", registry_secret="logins", trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
         proxy_protocol=("192.0.2.2/32",), access_log=True, requests_per_s=2.5, connections=20, body_bytes=1 << 20,
-        no_wake_paths=("/health",),
+        waiting=30, no_wake_paths=("/health",),
     )  # fmt: skip
 
 
@@ -84,6 +85,8 @@ def test_all_settings(tmp_path: Path) -> None:
         ("[limits]\nconnections = -1", "limits.connections"),
         ("[limits]\nconnections = 1.5", "limits.connections"),
         ("[limits]\nbody_bytes = -1", "limits.body_bytes"),
+        ("[limits]\nwaiting = -1", "limits.waiting"),
+        ("[limits]\nwaiting = 'many'", "limits.waiting"),
         ("[limits]\nbody_bytes = 'much'", "limits.body_bytes"),
         ("[ingres]\nx = 1", "ingres.x"),
         ("colour = 1", "colour"),

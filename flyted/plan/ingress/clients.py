@@ -27,6 +27,8 @@ REQUESTS_PER_S = 100
 """The requests a second of a client from another machine at one app, where nothing else is set."""
 CONNECTIONS = 500
 """The connections of such a client, where nothing else is set."""
+WAITING = 2000
+"""The requests that may wait for an app, where nothing else is set."""
 VALUE = re.compile(r"(?:0|[1-9][0-9]{0,7}) (?:h2c|-)")
 _HOPS = 3
 """Trusted proxies behind each other, as in a home behind a provider's."""
@@ -38,7 +40,8 @@ class ClientRules:
 
     ``trusted_proxies``: addresses and networks whose X-Forwarded-For counts; ``proxy_protocol``: those that send the
     PROXY protocol. ``requests_per_s`` and ``connections`` are for one client from another machine, the former for each
-    app; ``body_bytes`` is for the body of one request. ``access_log``: log each request, not only failures.
+    app; ``body_bytes`` is for the body of one request. ``waiting``: the requests that may wait for one app
+    (waiting.py). ``access_log``: log each request, not only failures.
     ``no_wake_paths``: requests for these wake no app (no_wake.py).
     """
 
@@ -47,6 +50,7 @@ class ClientRules:
     requests_per_s: float = REQUESTS_PER_S
     connections: int = CONNECTIONS
     body_bytes: int = 0
+    waiting: int = WAITING
     access_log: bool = False
     no_wake_paths: tuple[str, ...] = no_wake.PATHS
 
@@ -59,7 +63,7 @@ class ClientRules:
                 raise InvalidInput(f"{error}") from error
         if self.requests_per_s and not MIN_RATE <= self.requests_per_s <= MAX_RATE:
             raise InvalidInput(f"must be {MIN_RATE} to {MAX_RATE} requests a second, or 0 for no limit")
-        if self.connections < 0 or self.body_bytes < 0:
+        if min(self.connections, self.body_bytes, self.waiting) < 0:
             raise InvalidInput("must be 0, for no limit, or more")
         no_wake.checked(self.no_wake_paths)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
-from flyted.plan.ingress import access_log, certificates, clients, internal, kept, no_wake, pools
+from flyted.plan.ingress import access_log, certificates, clients, internal, kept, no_wake, pools, waiting
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
@@ -234,7 +234,7 @@ backend @BACKEND@
 @ONE_REQUEST@    # these tables are there also if the listener for calls is not
     acl caller src,map(@FILES@/@CALLERS@) -m found
     acl called path,map(@FILES@/@CALLS@) -m found
-    # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
+@WAITING@    # never used to pick (all weights are 0); dynamic servers need a dynamic algorithm
     balance random
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
     # a cookie is for the host that set it: all apps are one site to a browser, and would get it
@@ -249,7 +249,7 @@ def render_config(state: IngressState, listen: Listen, places: HaproxyPaths = ST
     """
     frame, servers = _frame(listen, places), state.check().servers.values()
     alone = "".join(server.line for server in servers if not server.pool)
-    pooled = pools.filled_pools(places.files, (server for server in servers if server.pool))
+    pooled = pools.filled_pools(places.files, listen.clients.waiting, (server for server in servers if server.pool))
     return frame.replace("@STRUCTURE@", structure(listen, places)) + alone + pooled + kept.backend(places.files)
 
 
@@ -259,7 +259,11 @@ def structure(listen: Listen, places: HaproxyPaths = STANDARD) -> str:
 
     HAProxy repeats it in ``show info``, which shows when a restart is due.
     """
-    whole = _frame(listen, places) + pools.filled_pools(places.files, ()) + pools.script(places.files)
+    whole = (
+        _frame(listen, places)
+        + pools.filled_pools(places.files, listen.clients.waiting, ())
+        + pools.script(places.files)
+    )
     whole += kept.backend(places.files)
     return "flyted-" + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
@@ -294,6 +298,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         "@PROXIED@": clients.connection_rules(listen.clients),
         "@ELSEWHERE@": clients.crowd_rules(listen.clients),
         "@TABLES@": clients.tables(),
+        "@WAITING@": waiting.server_rules(rules.waiting),
         "@SOURCE@": clients.source_rules(listen.clients).replace("\\\n", ""),
         "@REQUESTS@": clients.request_rules(listen.clients).replace("\\\n", ""),
         "@LOG@": access_log.rules(places.journal, each=rules.access_log),

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from flyted.plan.ingress import waiting
 from flyted.plan.ingress.kept import ONE_REQUEST
 from flyted.plan.ingress.reply import HOST_COOKIES
 from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, RATE, STICKY, TIMEOUTS, WATCHED, Server
@@ -52,7 +53,7 @@ defaults pools from usual
     # a replica whose socket has just gone: its requests are tried at another one at once
     option redispatch 1
     http-request set-timeout server var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@)
-    http-request set-var(txn.at_once) var(txn.server),map_str_int(@FILES@/@WATCHED@)
+@WAITING@    http-request set-var(txn.at_once) var(txn.server),map_str_int(@FILES@/@WATCHED@)
     http-request set-var(txn.a_second) var(txn.server),concat(@RATE@),map_str_int(@FILES@/@WATCHED@)
     http-request lua.more_load if { var(txn.at_once) -m found } { be_conn,sub(txn.at_once) ge 0 } \
 || { var(txn.a_second) -m found } { be_sess_rate,sub(txn.a_second) ge 0 }
@@ -103,21 +104,22 @@ def frontend_rules(files: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def empty_pools(files: str) -> tuple[str, ...]:
-    """Return the text of all pools: what they share, then each without its servers."""
+def empty_pools(files: str, most: int) -> tuple[str, ...]:
+    """Return the text of all pools: what they share, then each without its servers. ``most``: as in waiting.py."""
     shared = SECTION.replace("@HOST_COOKIES@", HOST_COOKIES.replace("\\\n", "")).replace("@FILES@", files)
     shared = shared.replace("@WATCHED@", WATCHED).replace("@RATE@", RATE).replace("\\\n", "")
     shared = (
         shared.replace("@ONE_REQUEST@", ONE_REQUEST)
+        .replace("@WAITING@", waiting.pool_rules(most))
         .replace("@TIMEOUTS@", TIMEOUTS)
         .replace("@TIMEOUT@", str(DEFAULT_TIMEOUT_MS))
     )
     return (shared, *(POOL.replace("@NAME@", pool_name(number)) for number in range(POOLS)))
 
 
-def filled_pools(files: str, servers: Iterable[Server]) -> str:
-    """Return the text of all pools with these of their servers."""
-    shared, *pools = empty_pools(files)
+def filled_pools(files: str, most: int, servers: Iterable[Server]) -> str:
+    """Return the text of all pools with these of their servers. ``most``: as in waiting.py."""
+    shared, *pools = empty_pools(files, most)
     lines: dict[str, str] = {}
     for server in servers:
         lines[server.pool] = lines.get(server.pool, "") + server.line
