@@ -21,7 +21,7 @@ from tests.machine.kit.pebble import ADDRESS, DIRECTORY, DOMAIN, LOST, Pebble, r
 from tests.machine.kit.pypi_flyte import flyte
 from tests.machine.kit.pypi_flyte import refused as refused_by_flyte
 from tests.machine.kit.units import sh
-from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused
+from tests.machine.kit.users import alice, answer, curl, forget_apps, give, refused, serving
 
 FIRST, SECOND = "acme-first", "acme-second"
 CHALLENGE = "/.well-known/acme-challenge/abc"
@@ -279,17 +279,17 @@ def test_a_subdomain_and_a_custom_domain(pebble: Pebble, ports: tuple[int, int],
     root = tmp_path / "root.pem"
     root.write_bytes(pebble.root())
     file = give("named.py", NAMED.format(label="talk", name="chat.example.com"))
-    said = refused("flytectl", "serve", file, status=2)
+    said = refused(*serving(file), status=2)
     assert "custom_domain='chat.example.com' does not lead to this machine: it has no address in DNS" in said
     assert "make a DNS record: chat.example.com" in said
     pebble.leads_here("chat.example.com", f"talk.{DOMAIN}", f"acme-named.{DOMAIN}")
-    done = alice("flytectl", "serve", file)
+    done = alice(*serving(file))
     assert done.stdout.strip().splitlines()[-1].startswith("https://chat.example.com")
     for name in ("chat.example.com", f"talk.{DOMAIN}", f"acme-named.{DOMAIN}"):
         within(60, lambda name=name: visit(name, ports[0], root) == "200")  # type: ignore[misc]
     assert curl(f"https://talk.apps.localhost:{ports[0]}/")[0] == 200
     taken = give("taken.py", NAMED.format(label=FIRST, name="").replace("acme-named", "acme-taken"))
-    assert f"is a name of app '{FIRST}'" in refused("flytectl", "serve", taken, status=5)
+    assert f"is a name of app '{FIRST}'" in refused(*serving(taken), status=5)
     shown = sh("flytectl", "domain", "test", DOMAIN)
     assert f"{FIRST}.{DOMAIN}" in shown
     assert "this machine answers" in shown

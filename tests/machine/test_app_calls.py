@@ -15,7 +15,7 @@ from tests.machine.kit.apps import state
 from tests.machine.kit.calling import CALLS, LLM, call, chain, own_address, sleep
 from tests.machine.kit.programs import do, port_server, serve, write
 from tests.machine.kit.pypi_flyte import flyte
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, serving, until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +29,7 @@ def _none_left() -> Iterator[None]:
 def chat() -> str:
     """Three apps in a chain; the URL of the first."""
     give("calls_chain.py", chain("calls-a"))
-    urls = alice("flytectl", "serve", "-q", "calls_chain.py").stdout.split()
+    urls = alice(*serving("-q", "calls_chain.py")).stdout.split()
     return next(url for url in urls if "//calls-a-chat." in url)
 
 
@@ -92,7 +92,7 @@ def test_a_redeploy_under_calls_loses_none(chat: str) -> None:
         ["curl", "-sS", f"{chat}/many?n=1500", "--cacert", "/run/flyted/ca.pem"], stdout=subprocess.PIPE, text=True
     ) as calling:
         give("calls_chain.py", chain("calls-a", "2"))
-        alice("flytectl", "serve", "-q", "calls_chain.py", "llm")
+        alice(*serving("-q", "calls_chain.py", "llm"))
         found = json.loads(calling.communicate(timeout=120)[0])
     assert sum(found.values()) == 1500
     assert json.loads(curl(f"{chat}/many?n=1")[1]) == {"2": 1}
@@ -123,7 +123,7 @@ def test_an_app_that_is_called_is_in_use() -> None:
     """It does not sleep under a call that takes longer than its patience, and sleeps afterwards."""
     file = Path("/home/alice", write("calls-short", port_server()))
     file.write_text(file.read_text().replace("seconds=300", "seconds=1"))
-    alice("flytectl", "serve", "-q", "calls_short.py")
+    alice(*serving("-q", "calls_short.py"))
     url = serve("calls-long", port_server(), "--may-call", "calls-short")
     assert call(url, "http://calls-short.apps.internal/slow?s=4")[0] == 200
     until(lambda: state("calls-short") == "sleeping")
@@ -154,9 +154,9 @@ def test_calls_that_cannot_be_are_refused_in_words(caller: str, eve: str) -> Non
 def test_a_file_says_what_is_missing(caller: str) -> None:
     """At the deploy."""
     assert caller
-    said = alice("flytectl", "serve", write("calls-note", port_server()), "--may-call", "calls-nowhere").stderr
+    said = alice(*serving(write("calls-note", port_server()), "--may-call", "calls-nowhere")).stderr
     assert "it may call calls-nowhere, which is not served yet" in said
-    done = by("alice", "flytectl", "serve", "calls_note.py", "--may-call", "p/d/x")
+    done = by("alice", *serving("calls_note.py", "--may-call", "p/d/x"))
     assert (done.returncode, "'p/d/x' is not valid" in done.stderr) == (2, True)
 
 

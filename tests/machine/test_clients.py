@@ -12,7 +12,7 @@ import pytest
 from tests.machine.kit.apps import serve, write
 from tests.machine.kit.settings import settings
 from tests.machine.kit.units import sh
-from tests.machine.kit.users import alice, answer, curl, refused, until
+from tests.machine.kit.users import alice, answer, curl, refused, serving, until
 
 # documentation addresses (RFC 5737, RFC 3849); the two of the visitor in IPv6 are of one network, and so one client;
 # the second one in IPv4 is another client, which has not used up what it is allowed
@@ -155,14 +155,14 @@ def test_each_request_is_in_the_journal(url: str) -> None:
 def test_an_app_has_a_limit_of_its_own(url: str) -> None:
     """For everybody, from the moment it serves; `app get` shows it. A wrong one changes nothing."""
     file = write("clients-app")
-    alice("flytectl", "serve", "-q", "--rate", "30/m", file)
+    alice(*serving("-q", "--rate", "30/m", file))
     assert answer("app", "get", "clients-app")["requests_per_s"] == 0.5
     found = [curl(url)[0] for _ in range(7)]
     assert (found[:5], set(found[5:])) == ([200] * 5, {429})
     assert "0.5 requests a second of one client" in alice("flytectl", "app", "get", "clients-app").stdout
     for rate in ("50", "0/s", "x/s", "1/h", "-1/s"):
-        refused("flytectl", "serve", "--rate", rate, file, status=2)
-    assert "must be 0.1 to 100000 a second" in refused("flytectl", "serve", "--rate", "1/m", file, status=2)
+        refused(*serving("--rate", rate, file), status=2)
+    assert "must be 0.1 to 100000 a second" in refused(*serving("--rate", "1/m", file), status=2)
 
 
 def in_flight() -> int:

@@ -29,6 +29,7 @@ from tests.machine.kit.users import (
     give,
     refused,
     running,
+    serving,
     until,
 )
 
@@ -175,13 +176,13 @@ def test_it_is_refused_where_it_cannot_be() -> None:
     plain = SOURCE.replace("vllm/entrypoints/openai/api_server.py", "port_server.py").format(
         name="sleepy-not", args=["python", "port_server.py"], auth=False, after=9, gpu="None", keyed=False
     )
-    said = refused("flytectl", "serve", "--idle", "sleep", give("sleepy_not.py", plain), status=2)
+    said = refused(*serving("--idle", "sleep", give("sleepy_not.py", plain)), status=2)
     assert "app 'default/development/sleepy-not'" in said or "sleepy-not" in said
     assert "--idle sleep is for apps that run vLLM" in said
     for path in ("/sleep", "/collective_rpc", "/"):
-        said = refused("flytectl", "serve", "--idle", "sleep", "--open-path", path, write("sleepy-not"), status=2)
+        said = refused(*serving("--idle", "sleep", "--open-path", path, write("sleepy-not")), status=2)
         assert "cannot be combined with --idle sleep" in said
-    done = by("alice", "flytectl", "serve", "--idle", "sleep:3", write("sleepy-not"))
+    done = by("alice", *serving("--idle", "sleep:3", write("sleepy-not")))
     assert (done.returncode, "give freeze, stop, sleep or sleep:2" in done.stderr) == (2, True)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.machine.kit import users
 from tests.machine.kit.apps import serve, write
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, forget_secrets, give, serving, until
 
 APP, FIRST = "start-worse", "start-first"
 
@@ -78,7 +78,7 @@ def _first_is_first() -> None:
 
 def fails(name: str, at_start: str, said: str) -> str:
     """Serves the file whose app does that at its start; what the user sees, with status 8 and no URL."""
-    done = by("alice", "flytectl", "serve", write(name, at_start=at_start, version="new"))
+    done = by("alice", *serving(write(name, at_start=at_start, version="new")))
     assert done.returncode == 8, done.stderr
     assert done.stdout == ""
     assert said in done.stderr

@@ -26,7 +26,7 @@ from tests.machine.kit.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.kit.users import alice, answer, curl, refused, until
+from tests.machine.kit.users import alice, answer, curl, refused, serving, until
 
 pytestmark = pytest.mark.usefixtures("fake_gpus", "two_gpus")
 
@@ -113,7 +113,7 @@ def test_leases_outlive_the_daemon() -> None:
     subprocess.run(["systemctl", "kill", "-s", "KILL", "flyted.service"], check=True)
     until(lambda: show("flyted.service", "ActiveState") == "active" and holders(L40S) == {"gpu-kept": before})
     with busy("gpu-kept"):
-        refused("flytectl", "serve", write("gpu-thief"), status=8)
+        refused(*serving(write("gpu-thief")), status=8)
     subprocess.run(["systemctl", "stop", "flyted.service"], check=True)
     subprocess.run(["systemctl", "stop", service_of("gpu-kept")], check=True)
     subprocess.run(["systemctl", "start", "flyted.service"], check=True)

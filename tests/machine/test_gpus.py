@@ -33,7 +33,7 @@ from tests.machine.kit.gpus import (
     show,
     write,
 )  # fmt: skip
-from tests.machine.kit.users import alice, answer, curl, everything, give, refused, running, until
+from tests.machine.kit.users import alice, answer, curl, everything, give, refused, running, serving, until
 
 pytestmark = pytest.mark.usefixtures("fake_gpus", "two_gpus")
 
@@ -48,7 +48,7 @@ def test_a_machine_without_a_gpu_says_so() -> None:
     ):
         has(*lines)
         before = everything()
-        said = refused("flytectl", "serve", write("gpu-none"), status=2)
+        said = refused(*serving(write("gpu-none")), status=2)
         assert re.search(r"app 'gpu-none' needs 1 × GPU; this machine has none: ", said), said
         assert words in said
         assert "--gpu any, or --cpu" in said
@@ -67,15 +67,15 @@ def test_what_does_not_exist_is_refused_with_what_is_there() -> None:
         ('"L40s:4"', f"needs 4 × L40S; this machine has 2: {there}"),
         ('flyte.GPU("A100", 1, "1g.5gb")', f"needs 1 × A100 1g.5gb; this machine has none: {there}"),
     ):
-        assert said in refused("flytectl", "serve", write("gpu-much", asked), status=2)
-    assert "is not a GPU" in refused("flytectl", "serve", "--gpu", ":2", write("gpu-much"), status=2)
+        assert said in refused(*serving(write("gpu-much", asked)), status=2)
+    assert "is not a GPU" in refused(*serving("--gpu", ":2", write("gpu-much")), status=2)
     serve("gpu-much", '"H100:1"', "--cpu")
     assert answer("app", "get", "gpu-much")["gpu"] is None
 
 
 def test_a_lease_opens_its_gpu_and_no_other() -> None:
     """The app sees its GPU by UUID and opens that node; the other GPU, and an app without a lease, get nothing."""
-    done = alice("flytectl", "serve", write("gpu-one", '"L40s:1"'))
+    done = alice(*serving(write("gpu-one", '"L40s:1"')))
     assert re.search(r"GPU granted: GPU-.f3a0b2c… NVIDIA L40S, 44\.7 of 45\.0 GiB free", done.stderr), done.stderr
     one, other = done.stdout.strip(), serve("gpu-two", "1")
     mine = cuda(one)
@@ -135,7 +135,7 @@ def test_who_waits_too_long_is_told_why() -> None:
     alice("flytectl", "app", "sleep", "gpu-holder")
     serve("gpu-late")
     with busy("gpu-late"):
-        said = refused("flytectl", "serve", write("gpu-new"), status=8)
+        said = refused(*serving(write("gpu-new")), status=8)
         assert f"no GPU within {WAIT_S} s: needs 1 × GPU; GPU-1f3a0b2c… NVIDIA L40S" in said
         assert "held by gpu-late (busy)" in said
         status, body = curl(holder, "-D", "-")
@@ -208,7 +208,7 @@ def test_a_model_that_is_too_large_is_told_in_words() -> None:
         "    resources=flyte.Resources(cpu=1, memory='256Mi', gpu=1),\n"
         ")\n",
     )
-    said = refused("flytectl", "serve", file, status=8)
+    said = refused(*serving(file), status=8)
     assert "the GPU has too little memory for the model" in said
     until(lambda: {device(L40S)["state"], device(TWIN)["state"]} == {"free"})
     shutil.rmtree("/home/alice/vllm")
@@ -218,7 +218,7 @@ def test_a_partition_opens_its_capabilities() -> None:
     """MIG: the partition's UUID, its parent's node and its two capabilities; a whole GPU in MIG mode is not."""
     has(ONE, SPLIT)
     with capabilities("gpu2/mig/gi3/access", 21, "gpu2/mig/gi3/ci0/access", 22):
-        said = refused("flytectl", "serve", write("gpu-whole", '"A100:1"'), status=2)
+        said = refused(*serving(write("gpu-whole", '"A100:1"')), status=2)
         assert "NVIDIA A100-SXM4-40GB (40.0 GiB; split into 1 × 1g.5gb)" in said
         url = serve("gpu-part", 'flyte.GPU("A100", 1, "1g.5gb")')
         assert cuda(url) == PART

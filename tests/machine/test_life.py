@@ -16,7 +16,7 @@ from tests.machine.kit import users
 from tests.machine.kit.apps import Load, request, serve, state, trusted, websocket, write
 from tests.machine.kit.programs import unit
 from tests.machine.kit.units import main_pid
-from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, refused, running, until
+from tests.machine.kit.users import alice, answer, curl, forget_apps, lines_of, refused, running, serving, until
 
 KILLS = int(os.environ.get("FLYTED_TEST_KILLS", "3"))  # 100 before a release
 
@@ -178,7 +178,7 @@ def test_a_failed_redeploy_leaves_the_old_revision_serving(at_start: str, words:
     url = serve("life-keep", version="good")
     revision = answer("app", "get", "life-keep")["revision"]
     file = write("life-keep", version="bad", at_start=at_start)
-    said = refused("flytectl", "serve", file, status=8)
+    said = refused(*serving(file), status=8)
     assert words in said
     assert f"revision {revision} keeps serving" in said
     assert '"version":"good"' in curl(url)[1]
@@ -254,7 +254,7 @@ def test_serving_a_failed_app_again_says_whether_it_starts() -> None:
     alice("flytectl", "app", "sleep", "life-failed")
     curl(url)
     until(lambda: state("life-failed") == "failed")
-    assert "the disk is on fire" in refused("flytectl", "serve", write("life-failed", at_start=fails), status=8)
+    assert "the disk is on fire" in refused(*serving(write("life-failed", at_start=fails)), status=8)
     subprocess.run(["rm", f"/var/lib/private/{marker.removeprefix('/var/lib/')}"], check=True)
     assert serve("life-failed", at_start=fails) == url
     assert state("life-failed") == "running"

@@ -12,7 +12,7 @@ import pytest
 from tests.machine.kit import gpus, users
 from tests.machine.kit.apps import serve
 from tests.machine.kit.gpus import L40S, ONE
-from tests.machine.kit.users import alice, answer, by, curl, running, until
+from tests.machine.kit.users import alice, answer, by, curl, running, serving, until
 
 APP = "never-ends"
 HOLDER, NEXT = "never-gives-way", "waits-for-it"
@@ -67,7 +67,7 @@ def test_its_gpu_comes_back_when_it_is_killed() -> None:
         gpus.has(ONE, f"proc {L40S} {pid} 2048")
         assert gpus.holders(L40S)[HOLDER]["used_bytes"] == 2 << 30
         began = time.monotonic()
-        with running("flytectl", "serve", "-q", gpus.write(NEXT)):
+        with running(*serving("-q", gpus.write(NEXT))):
             until(lambda: active(HOLDER) == "deactivating")
             assert list(gpus.holders(L40S)) == [HOLDER], "nobody gets a GPU whose holder has not ended"
             until(lambda: active(HOLDER) != "deactivating", 120)

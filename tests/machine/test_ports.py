@@ -29,6 +29,7 @@ from tests.machine.kit.users import (
     lines_of,
     refused,
     running,
+    serving,
     until,
 )  # fmt: skip
 
@@ -215,8 +216,8 @@ def test_the_first_request_is_held_for_the_whole_start() -> None:
 
 def test_a_wrong_port_is_told_while_it_starts() -> None:
     """Not only when its time is over, which may be minutes away: to who serves it, and to who looks."""
-    with running("flytectl", "serve", write("port-else", port_server("--port", "9000"))) as serving:
-        said = lines_of(serving)
+    with running(*serving(write("port-else", port_server("--port", "9000")))) as process:
+        said = lines_of(process)
         words = "nothing listens on port 8080, but the program does on 9000"
         until(lambda: any(line.startswith("note: ") and words in line for line in said))
         assert words in alice("flytectl", "logs", "port-else").stdout
@@ -239,7 +240,7 @@ def test_a_wrong_port_is_told_while_it_starts() -> None:
 def test_a_program_that_does_not_serve_is_told_why(options: tuple[str, ...], said: str) -> None:
     """The reason names the port; the revision before it goes on."""
     url = serve("port-worse", port_server("--version", "good"))
-    done = by("alice", "flytectl", "serve", write("port-worse", port_server(*options)))
+    done = by("alice", *serving(write("port-worse", port_server(*options))))
     assert done.returncode == 8, done.stderr
     assert re.search(said, done.stderr.split("did not start")[1]), done.stderr
     assert curl(url)[1].split()[1] == "good"
@@ -252,7 +253,7 @@ def test_a_port_below_1024_is_as_good_as_any() -> None:
     alice("flytectl", "app", "sleep", "port-low")
     assert curl(url)[0] == 200
     alice("flytectl", "app", "delete", "--yes", "--data", "port-low")
-    assert "80" in refused("flytectl", "serve", "--no-egress", write("port-bad", port_server(), port=80), status=2)
+    assert "80" in refused(*serving("--no-egress", write("port-bad", port_server(), port=80)), status=2)
 
 
 def test_reserved_ports_are_refused() -> None:
@@ -287,13 +288,13 @@ def test_a_secret_argument_of_another_program_is_refused_unless_it_is_allowed() 
     wanted = "[flyte.Secret(key='PORT_KEY', as_env_var='PORT_KEY')]"
     words = ["/usr/bin/busybox", "httpd", "-f", "-p", "8080", "-r", "$PORT_KEY"]
     file = write("port-open", words, secrets=wanted)
-    said = refused("flytectl", "serve", file, status=2)
+    said = refused(*serving(file), status=2)
     assert "would show secret PORT_KEY to all users" in said
     assert "--allow-secret-in-argv" in said
     start = "['/usr/bin/busybox', 'httpd', '-f', '-p', '8080', '-r', *sys.argv[1:]]"
     give("passes_on.py", f"import subprocess, sys\nsubprocess.run({start})\n")
     file = write("port-passes", ["python", "passes_on.py", "$PORT_KEY"], secrets=wanted, include=("passes_on.py",))
-    done = by("alice", "flytectl", "serve", file)
+    done = by("alice", *serving(file))
     assert done.returncode == 8
     assert "would show secret PORT_KEY to all users in its arguments" in done.stderr
     assert SEARCH.in_command_lines() == []

@@ -15,7 +15,7 @@ import pytest
 
 from flyted.net import plan
 from tests.machine.kit.programs import do, listening, port_server, processes, reach, serve, unit, write
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, until
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, serving, until
 
 # a pretend internet: one other machine, on documentation addresses (RFC 5737), with a metadata service beside it
 OUTSIDE, HOST, GATEWAY, METADATA = "203.0.113.7", "192.0.2.130", "192.0.2.129", "169.254.169.254"
@@ -267,7 +267,7 @@ def test_a_broken_way_out_is_named() -> None:
     drop_in.write_text("[Service]\nDeviceAllow=\nDevicePolicy=strict\n")
     sh("systemctl daemon-reload; systemctl stop flyted-net.service")
     try:
-        done = by("alice", "flytectl", "serve", write("net-broken", port_server()))
+        done = by("alice", *serving(write("net-broken", port_server())))
         assert done.returncode == 8, done.stderr
         assert "its network could not be created: " in done.stderr
         assert "--no-egress" in done.stderr

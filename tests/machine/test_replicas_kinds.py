@@ -13,7 +13,7 @@ import pytest
 from flyted.contract.names import Replica
 from flyted.plan.images import root_mount
 from tests.machine.kit import gpus, roots, users
-from tests.machine.kit.users import answer, curl, forget_apps, running, until
+from tests.machine.kit.users import answer, curl, forget_apps, running, serving, until
 
 SHELL = "echo $$ >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"
 
@@ -27,7 +27,7 @@ def states(name: str) -> dict[int, str]:
 def test_each_replica_has_a_gpu_and_there_are_no_more_than_gpus() -> None:
     """With four requests for two devices: two leases, and nobody waits for a third."""
     scaling = "(0, 4), metric=flyte.app.Scaling.Concurrency(1)"
-    said = users.by("alice", "flytectl", "serve", gpus.write("gpu-several", replicas=scaling))
+    said = users.by("alice", *serving(gpus.write("gpu-several", replicas=scaling)))
     assert said.returncode == 0, said.stderr
     assert "note: 4 replicas with 1 × GPU each: they run as far as this machine's 2 are free\n" in said.stderr
     url = answer("app", "get", "gpu-several")["url"]

@@ -9,7 +9,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine.kit.apps import Load, state
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, lines_of, running, serve, until
+from tests.machine.kit.users import (
+    alice,
+    answer,
+    by,
+    curl,
+    forget_apps,
+    give,
+    lines_of,
+    running,
+    serve,
+    serving,
+    until,
+)
 
 HEAD = """
 import datetime, http.server, os, subprocess, sys, threading, time
@@ -107,8 +119,8 @@ def test_a_request_in_flight_is_answered_before_a_sleep() -> None:
 
 def test_a_server_on_another_port_is_told_at_once() -> None:
     """Its end may be minutes away."""
-    with running("flytectl", "serve", write(ELSEWHERE, "server-else")) as serving:
-        seen = lines_of(serving)
+    with running(*serving(write(ELSEWHERE, "server-else"))) as process:
+        seen = lines_of(process)
         until(lambda: any("but the program does on 9000: is port= of the app right?" in line for line in seen))
     by("alice", "flytectl", "app", "delete", "--yes", "--data", "server-else")
 
@@ -116,7 +128,7 @@ def test_a_server_on_another_port_is_told_at_once() -> None:
 def test_a_start_has_the_time_that_it_was_given() -> None:
     """And is ready when its path answers; both are told."""
     file = write(ELSEWHERE, "server-late")
-    late = by("alice", "flytectl", "serve", "--start-timeout", "8s", "--ready-path", "/ready", file)
+    late = by("alice", *serving("--start-timeout", "8s", "--ready-path", "/ready", file))
     assert late.returncode != 0
     assert "was not ready within 8 s" in late.stderr
     serve(write(THREAD, "server-late"), "--start-timeout", "90", "--ready-path", "/ready")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.kit.users import alice, answer, by, curl, everything, give, refused
+from tests.machine.kit.users import alice, answer, by, curl, everything, give, refused, serving
 
 HEAD = """
 import os
@@ -68,7 +68,7 @@ def when(name: str, happened: str) -> int:
 
 def test_dependencies_serve_before_what_needs_them_starts() -> None:
     """All of the file; each is ready before the next is begun, as systemd saw it; a URL each, in that order."""
-    done = alice("flytectl", "serve", file())
+    done = alice(*serving(file()))
     urls = done.stdout.split()
     names = [re.sub(r"^https://([^.]+)\..*", r"\1", url) for url in urls]
     assert sorted(names) == sorted(NAMES)
@@ -83,7 +83,7 @@ def test_dependencies_serve_before_what_needs_them_starts() -> None:
 @pytest.mark.parametrize("named", ["several_middle", "several-middle"], ids=["variable", "app"])
 def test_the_named_one_comes_with_what_it_depends_on(named: str) -> None:
     """As --help and man page say: its dependencies, nothing that depends on it, nothing beside it."""
-    done = alice("flytectl", "serve", file(), named)
+    done = alice(*serving(file(), named))
     assert [url.split("/")[2].split(".")[0] for url in done.stdout.split()] == ["several-base", "several-middle"]
     assert present() == ["several-base", "several-middle"]
 
@@ -92,7 +92,7 @@ def test_a_circle_is_refused_whole() -> None:
     """The arrows are shown; not even what stands beside the circle is served."""
     before = everything()
     body = SEVERAL + "several_base.add_dependency(several_top)\n"
-    said = refused("flytectl", "serve", file(body), status=2)
+    said = refused(*serving(file(body)), status=2)
     circle = r"depends_on is circular: (several-\w+ → ){3}several-\w+"
     assert re.search(circle, said), said
     assert everything() == before
@@ -102,7 +102,7 @@ def test_what_only_the_daemon_can_refuse_is_refused_before_the_first_app_is_serv
     """The last one's secret is not in the store: nothing of the file is deployed, as if the file were wrong."""
     before = everything()
     body = SEVERAL + "several_top.secrets = [flyte.Secret(key='NOT_IN_THE_STORE', as_env_var='X')]\n"
-    said = refused("flytectl", "serve", file(body), status=4)
+    said = refused(*serving(file(body)), status=4)
     assert "'NOT_IN_THE_STORE'" in said
     assert "no app of the file is served" in said
     assert everything() == before
@@ -112,7 +112,7 @@ def test_what_fails_keeps_back_what_comes_after_it() -> None:
     """The dependency stays; what waits for the failed one is not begun, and the error names it; then it is mended."""
     file(breaks="several-middle")
     for attempt, base in enumerate(["revision 1 is live", "unchanged, revision 1 is live"], start=1):
-        done = by("alice", "flytectl", "serve", "several.py", "several_top")
+        done = by("alice", *serving("several.py", "several_top"))
         assert done.returncode == 8
         assert f"several-base: {base}" in done.stderr
         assert f"revision {attempt} of app 'several-middle' did not start" in done.stderr
@@ -120,7 +120,7 @@ def test_what_fails_keeps_back_what_comes_after_it() -> None:
         assert "not served because of that: several-top" in done.stderr
         states = {a["name"]: a["state"] for a in answer("app", "ls")["apps"] if a["name"] in NAMES}
         assert states == {"several-base": "running", "several-middle": "failed"}
-    alice("flytectl", "serve", file(), "several_top")
+    alice(*serving(file(), "several_top"))
     assert {a["name"]: a["state"] for a in answer("app", "ls")["apps"] if a["name"] in NAMES} == dict.fromkeys(
         ORDER, "running"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.machine.kit import small
 from tests.machine.kit.doer import SOURCE, do
-from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, refused, serve, warm_python
+from tests.machine.kit.users import alice, answer, by, curl, forget_apps, give, refused, serve, serving
 
 NAME, GROUP = "vol", "flyted-vol-vol"
 DIR = Path("/srv/volumes-test")
@@ -47,11 +47,6 @@ def add(*more: str) -> None:
 
 def app(name: str, *flags: str) -> str:
     return serve(give(f"volumes/{name.replace('-', '_')}.py", SOURCE.format(app=name, disk="")), *flags)
-
-
-def serving(*more: str) -> tuple[str, ...]:
-    """The command, for what it says."""
-    return ("flytectl", "serve", "--python", warm_python(), *more)
 
 
 def shared() -> None:

@@ -119,6 +119,11 @@ def serve(file: str, *flags: str) -> str:
     return alice("flytectl", "serve", "-q", *python, *flags, file).stdout.strip()
 
 
+def serving(*more: str) -> tuple[str, ...]:
+    """Return the command that serves a file in the same way, for a test of what it says or of how it ends."""
+    return ("flytectl", "serve", "--python", warm_python(), *more)
+
+
 def warm_python() -> str:
     """Return the program of alice's Python that has loaded what the SDK needs; the first call starts it."""
     with _WARM:
