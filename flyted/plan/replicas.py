@@ -159,11 +159,16 @@ def _room(app: StoredApp, revision: Revision, scale: Scale, facts: Facts, draft:
 
 
 def _starting_bytes(facts: Facts, but: str) -> int:
-    """Return the memory that the replicas of all other apps than ``but`` take only now, since they start."""
-    starting = {each for name, unit in facts.index.others.items() if unit.active == "activating"
-                and (each := replica_of(name)) is not None and each.app_id != but}  # fmt: skip
-    found = {app.key.id: app for app in facts.apps} if starting else {}
-    revisions = (found[each.app_id].revision(each.revision) for each in starting if each.app_id in found)
+    """Return the memory that the replicas of all other apps than ``but`` take only now.
+
+    They start, or were added in an earlier pass and are about to.
+    """
+    added = {Replica(key, scale.revision, number) for key, scale in facts.scales.items() for number in scale.extra}
+    soon = {each for each in added if rests(facts.units.get(each.service))}
+    starting = (name for name, unit in facts.index.others.items() if unit.active == "activating")
+    soon |= {each for name in starting if (each := replica_of(name)) is not None}
+    found = {app.key.id: app for app in facts.apps if app.key.id != but} if soon else {}
+    revisions = (found[each.app_id].revision(each.revision) for each in soon if each.app_id in found)
     return sum(revision.spec.memory_bytes for revision in revisions if revision is not None)
 
 

@@ -141,6 +141,18 @@ def test_what_other_apps_start_has_not_taken_its_memory_yet() -> None:
     assert (scale.extra, scale.limited) == (frozenset(), "each may take 4.0 GiB, and 1.0 GiB of memory are free")
 
 
+@pytest.mark.parametrize("units", [{}, pair(Replica("b", 1, 1), "inactive")], ids=["no units", "a socket"])
+def test_what_other_apps_were_given_before_is_still_theirs(units: dict[str, Any]) -> None:
+    """Another replica of theirs was added in an earlier pass, and its service has not begun to start."""
+    other = replace(app("b", max_replicas=64, concurrency=1, memory_bytes=4 * GIB), pool=8)
+    both_now = both(
+        seen(requests=2, more={"free_bytes": 5 * GIB}), other, {**pair(Replica("b", 1), "active"), **units}, 2
+    )
+    scales = {**both_now.scales, "b": Scale(1, frozenset({1}), needed=2, seen_at=NOW - LOOK_S)}
+    scale = plan(replace(both_now, scales=scales)).scales["a"]
+    assert (scale.extra, scale.limited) == (frozenset(), "each may take 4.0 GiB, and 1.0 GiB of memory are free")
+
+
 def test_scaling_leaves_networks_to_others() -> None:
     """Each replica of any app has a port of one bridge: the last ones are for deploys, wakes and builds."""
     others = [Replica("b", 1, number) for number in range(NETWORKS - KEPT - 3)]
