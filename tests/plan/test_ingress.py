@@ -57,14 +57,14 @@ def test_a_host_is_checked_however_many_were_before():
 
 def test_a_server_is_filed_under_its_name():
     """HAProxy would get commands for another one."""
-    with pytest.raises(InvalidInput, match="filed under another name"):
+    with pytest.raises(InvalidInput, match="server 'b' is filed under another name"):
         IngressState(servers={"a": Server("b", "/s")})
 
 
 @pytest.mark.parametrize("limit", [0, -1, 86_400_001])
 def test_time_limits_are_checked(limit):
     """From a millisecond to a day."""
-    with pytest.raises(InvalidInput, match="1 ms to one day"):
+    with pytest.raises(InvalidInput, match="server 's': a time limit must be 1 ms to one day"):
         IngressState(timeouts_ms={"a": 5, "s": limit})
 
 
@@ -77,7 +77,7 @@ def test_maxconn_stays_below_the_backlog(maxconn):
 
 def test_a_host_must_lead_somewhere():
     """A host without its server would be a 503 for nobody's fault."""
-    with pytest.raises(InvalidInput, match="leads to server 's', which does not exist"):
+    with pytest.raises(InvalidInput, match=r"host 'a[.]b' leads to server 's', which does not exist"):
         render_config(IngressState(hosts={"a.b": "s"}), Listen())
     with pytest.raises(InvalidInput, match="time limit"):
         render_config(IngressState(timeouts_ms={"s": 5}), Listen())

@@ -194,8 +194,9 @@ class IngressState:
 
         Whether the servers that hosts lead to exist is for :meth:`check`.
         """
-        if [*self.servers] != [server.name for server in self.servers.values()]:
-            raise InvalidInput("a server is filed under another name")
+        if [*self.servers] != (named := [server.name for server in self.servers.values()]):
+            misfiled = next(name for key, name in zip(self.servers, named, strict=True) if key != name)
+            raise InvalidInput(f"server '{misfiled}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
         hosts += (*self.redirects, *self.redirects.values())
@@ -218,7 +219,8 @@ class IngressState:
             raise InvalidInput("a load that is watched must be at least 1")
         times = self.timeouts_ms.values()
         if times and not (min(times) >= 1 and max(times) <= _DAY_MS):
-            raise InvalidInput("a time limit must be 1 ms to one day")
+            name = next(name for name, limit in self.timeouts_ms.items() if not 1 <= limit <= _DAY_MS)
+            raise InvalidInput(f"server {printable(name)}: a time limit must be 1 ms to one day")
 
     def check(self) -> IngressState:
         """Return the state itself if it is complete; call this on a wanted state.
@@ -228,7 +230,8 @@ class IngressState:
         """
         known = {*self.servers, *(server.pool for server in self.servers.values() if server.pool)}
         if lost := set(self.hosts.values()) - known:
-            raise InvalidInput(f"a host leads to server {printable(min(lost))}, which does not exist")
+            host, name = next((host, name) for host, name in self.hosts.items() if name in lost)
+            raise InvalidInput(f"host '{host}' leads to server {printable(name)}, which does not exist")
         if lost := self.timeouts_ms.keys() - known:
             raise InvalidInput(f"a time limit is set for server {printable(min(lost))}, which does not exist")
         if nowhere := [server.name for server in self.servers.values() if not server.socket_path]:
