@@ -84,7 +84,7 @@ def test_a_full_line_answers_at_once(box: Machine, pool: str, names: tuple[str, 
         assert (status, body) == (503, '503: too many requests wait for "a"\n')
         assert f"\r\nretry-after: {RETRY_S}\r\n" in head.lower()
         status, head, body = box.get(headers="Accept: application/json\r\n")
-        assert (status, json.loads(body)) == (503, {"error": "too many requests wait for a"})
+        assert (status, json.loads(body)) == (503, {"error": 'too many requests wait for "a"'})
         assert box.get(host=B)[::2] == (200, "b-r1-0\n")
         for app in apps:
             app.release.set()

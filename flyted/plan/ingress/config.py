@@ -16,7 +16,7 @@ from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
 from flyted.plan.ingress.ports import INGRESS_UNIT
-from flyted.plan.ingress.reply import HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
+from flyted.plan.ingress.reply import DOWN, HOST_COOKIES, OWN, TEXT, app_errors, errors, gateway_errors
 from flyted.plan.ingress.request import (
     ADDRESS,
     CHALLENGE,
@@ -157,15 +157,6 @@ CROWD = r"""@PROXIED@\
     tcp-request connection reject if { sc0_conn_rate(addresses),sub(sess.spoken) gt @SILENT@ }
     tcp-request session sc-inc-gpc0(0)
     .endif
-"""
-
-DOWN = r"""    http-request return status 503 content-type application/json \
-hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
-lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
-if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
-    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
-lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
-if { var(txn.unavailable) -m found } !own_pages
 """
 
 FRONT = r"""

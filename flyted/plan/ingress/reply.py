@@ -25,6 +25,18 @@ OWN = (
 )
 """Headers of the ingress's own answers, which say no more than their status: any origin's script may read them."""
 TEXT = 'content-type "text/plain; charset=utf-8"'
+DOWN = r"""    http-request return status 503 content-type application/json \
+hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "{\"error\":\"%[var(txn.unavailable),word(2,' ',0),json(utf8s)]\"}\n" \
+if { var(txn.unavailable) -m found } !own_pages { req.hdr(accept) -m sub application/json }
+    http-request return status 503 @TEXT@ hdr Retry-After %[var(txn.unavailable),word(1,' ')] @OWN@ \
+lf-string "503: %[var(txn.unavailable),word(2,' ',0)]\n" \
+if { var(txn.unavailable) -m found } !own_pages
+"""
+"""Answers a request for an app that is not available: ``txn.unavailable`` has the seconds of Retry-After, then why.
+
+``own_pages`` is an acl of the section that has this.
+"""
 _NAME = "%[var(txn.app),field(1,.)]"
 _LIMIT_S = "%[var(txn.server),map_str_int(@FILES@/@TIMEOUTS@,@TIMEOUT@),div(1000)]"
 _BROKEN = "this request was incomplete, too slow or not valid HTTP"

@@ -9,46 +9,29 @@ Sources: HAProxy's configuration.txt (``srv_queue``, ``queue``), RFC 9110 15.6.4
 
 from __future__ import annotations
 
-from flyted.plan.ingress.reply import OWN, TEXT
+from flyted.plan.ingress.reply import DOWN, OWN, TEXT
 from flyted.plan.ingress.state import BACKEND
 
 RETRY_S = 5
-_WHY = "too many requests wait for"
-_NAME = "%[var(txn.app),field(1,.)]"
 _FULL = r"""    # a full line answers at once
-    acl full_line @WAITING@ ge @MOST@
-    http-request return status 503 content-type application/json hdr Retry-After @RETRY_S@ @OWN@ \
-lf-string "{\"error\":\"@WHY@ @NAME@\"}\n" if full_line { req.hdr(accept) -m sub application/json }
-    http-request return status 503 @TEXT@ hdr Retry-After @RETRY_S@ @OWN@ \
-lf-string "503: @WHY@ \"@NAME@\"\n" if full_line
+    http-request set-var-fmt(txn.unavailable) \
+"@RETRY_S@ too many requests wait for \"%[var(txn.app),field(1,.)]\"" if { @WAITING@ ge @MOST@ }
+    acl own_pages always_false
 """
-_AT_SERVER = f"str({BACKEND}/),concat(,txn.server),srv_queue"
-_IN_POOL = "queue"
 
 
 def server_rules(most: int) -> str:
     """Return what the backend of apps with one replica has. ``most``: the longest line; 0: no limit."""
-    return _rules(_AT_SERVER, most)
+    return _rules(f"str({BACKEND}/),concat(,txn.server),srv_queue", most)
 
 
 def pool_rules(most: int) -> str:
     """Return what each pool has, whose replicas share one line; as :func:`server_rules`."""
-    return _rules(_IN_POOL, most)
+    return _rules("queue", most)
 
 
 def _rules(waiting: str, most: int) -> str:
     if not most:
         return ""
-    text = _FULL
-    for name, value in {
-        "\\\n": "",
-        "@WAITING@": waiting,
-        "@MOST@": str(most),
-        "@RETRY_S@": str(RETRY_S),
-        "@WHY@": _WHY,
-        "@NAME@": _NAME,
-        "@OWN@": OWN,
-        "@TEXT@": TEXT,
-    }.items():
-        text = text.replace(name, value)
-    return text
+    text = (_FULL + DOWN).replace("\\\n", "").replace("@OWN@", OWN).replace("@TEXT@", TEXT)
+    return text.replace("@RETRY_S@", str(RETRY_S)).replace("@WAITING@", waiting).replace("@MOST@", str(most))
