@@ -200,8 +200,11 @@ class Machine:
         return context
 
     def connect(self, host: str = "a.apps.localhost", *, timeout: float = 10) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", self.listen.https_port), timeout)
-        return self.tls().wrap_socket(plain, server_hostname=host)
+        return self.tls().wrap_socket(self.connect_plain(timeout), server_hostname=host)
+
+    def connect_plain(self, timeout: float = 10) -> socket.socket:
+        """A connection to the port of HTTPS, on which no TLS is spoken yet."""
+        return socket.create_connection(("127.0.0.1", self.listen.https_port), timeout)
 
     def send(self, raw: bytes, *, host: str = "a.apps.localhost") -> bytes:
         """Sends bytes over TLS, returns all that comes back until HAProxy closes or is silent."""

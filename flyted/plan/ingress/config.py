@@ -29,6 +29,7 @@ from flyted.plan.ingress.request import (
     MOVED,
     PLAIN,
 )
+from flyted.plan.ingress.server_timing import RULES as SERVER_TIMING
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     BACKEND,
@@ -171,7 +172,7 @@ backend addresses
 frontend https
 @HTTPS_BINDS@
 @CROWD@@SOURCE@@CHECKS@@REQUESTS@@MOVED@@GUARD@@PATH_RULES@\
-@DOWN@@NO_WAKE@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
+@DOWN@@NO_WAKE@@SERVER_TIMING@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
     # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
@@ -282,6 +283,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     front = front.replace("@DOWN@", DOWN).replace("@PLAIN@", PLAIN)
     rules = listen.clients
     front = front.replace("@NO_WAKE@", no_wake.frontend_rules(rules.no_wake_paths, places.files, log=rules.access_log))
+    front = front.replace("@SERVER_TIMING@", SERVER_TIMING)
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {
