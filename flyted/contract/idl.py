@@ -16,10 +16,8 @@ from typing import Any
 
 from flyted.contract import gpu, may_call, quantity
 from flyted.contract.app import (
-    DEFAULT_MEMORY_BYTES,
     DEFAULT_PORT,
     DEFAULT_SCALEDOWN_S,
-    SHARED_MEMORY,
     AppSpec,
 )
 from flyted.contract.bundles import image_of
@@ -27,6 +25,9 @@ from flyted.contract.engines import can_sleep
 from flyted.contract.errors import InvalidInput, Unsupported
 from flyted.contract.fserve import parameters, program, split
 from flyted.contract.idl_fields import SYS_PATH, integer, message, messages, sys_path, unknown, words_of
+from flyted.contract.idl_resources import gpus as gpus_of
+from flyted.contract.idl_resources import resources
+from flyted.contract.idl_resources import unsupported as unsupported_resources
 from flyted.contract.idl_secrets import secret_use
 from flyted.contract.names import AppKey, link_target, printable
 from flyted.contract.scaling import MAX_REPLICAS
@@ -38,8 +39,6 @@ _DROPPED_OPTIONS = (
 )  # fmt: skip
 PICKLED = "--pkl"
 """fserve's option for an app that was pickled (``interactive_mode``, a notebook), with an address as its value."""
-_DISK = "EPHEMERAL_STORAGE"  # resources.disk
-_NVIDIA = "NVIDIA_GPU"  # the first of GPUAccelerator.DeviceClass, so absent in protobuf-JSON
 
 
 def spec_of(
@@ -135,8 +134,8 @@ def spec_of(
             (str(x.get("title", "")), link_target(str(x.get("path", "")))) for x in messages(spec.get("links"))
         ),
         unmet=tuple(_unmet(message(idl.get("metadata")), scaling, spec)),
-        **_resources(container, message(spec.get("extendedResources"))),
-        **_gpus(container, message(spec.get("extendedResources")), gpus),
+        **resources(container, message(spec.get("extendedResources"))),
+        **gpus_of(container, message(spec.get("extendedResources")), gpus),
     )
 
 
@@ -170,7 +169,7 @@ def _unsupported(spec: dict[str, Any], container: dict[str, Any], gpus: gpu.Ask 
     ingress = message(spec.get("ingress"))
     if ingress.get("private"):
         yield f"private={ingress['private']!r} (the ingress serves all apps)"
-    yield from _unsupported_resources(container, message(spec.get("extendedResources")), gpus)
+    yield from unsupported_resources(container, message(spec.get("extendedResources")), gpus)
     yield from _unsupported_program(words_of(container))
 
 
@@ -217,22 +216,6 @@ def _unmet(metadata: dict[str, Any], scaling: dict[str, Any], spec: dict[str, An
     for name, field in (("cluster_pool", "clusterPool"), ("cluster", "cluster")):
         if spec.get(field, "default") not in ("", "default"):
             yield f"{name}={printable(spec[field])} has no effect: flyted runs on one machine"
-
-
-def _unsupported_resources(container: dict[str, Any], extended: dict[str, Any], gpus: gpu.Ask | None) -> Iterator[str]:
-    resources = message(container.get("resources"))
-    asked = {str(r.get("name")) for part in ("requests", "limits") for r in messages(resources.get(part))}
-    accelerator = message(extended.get("gpuAccelerator"))
-    maker = str(accelerator.get("deviceClass", _NVIDIA))
-    if accelerator.get("acceleratorModel") and not accelerator.get("device") and gpus is None:
-        yield f"resources.gpu of {printable(accelerator['acceleratorModel'])}, without the device's name"
-    if maker != _NVIDIA and gpus is None:
-        yield f"resources.gpu of {printable(maker)}: flyted supports only NVIDIA GPUs (--gpu any) or none (--cpu)"
-    mounted = message(extended.get("sharedMemory")).get("mountPath", SHARED_MEMORY)
-    if mounted != SHARED_MEMORY:
-        yield f"resources.shm at {printable(mounted)}: flyted mounts it at {SHARED_MEMORY}"
-    for name in sorted(asked - {"CPU", "MEMORY", "GPU", _DISK}):
-        yield f"resource {printable(name)}"
 
 
 def _unsupported_program(command: list[str]) -> Iterator[str]:
@@ -309,42 +292,3 @@ def _command(words: list[str]) -> tuple[str, ...]:
         elif word not in _DROPPED_OPTIONS:
             raise Unsupported(f"fserve option {printable(word)} is not known to this version of flyted")
     return (*kept, "--")
-
-
-def _resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
-    """Return the resources that an app gets, as fields of AppSpec: the limit if there is one, else the request.
-
-    ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is then the limit. Raise
-    :class:`InvalidInput` for a quantity that cannot be read or is out of range.
-    """
-    resources = message(container.get("resources"))
-    asked: dict[str, str] = {}
-    for part in ("requests", "limits"):
-        asked |= {str(r.get("name")): str(r.get("value", "")) for r in messages(resources.get(part))}
-    memory = quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES
-    shared = message(extended.get("sharedMemory"))
-    limit = str(shared.get("sizeLimit", ""))
-    return {
-        "cpu_cores": quantity.cpu_cores(asked["CPU"]) if "CPU" in asked else 0.0,
-        "memory_bytes": memory,
-        "disk_bytes": quantity.memory_bytes(asked[_DISK], "disk") if _DISK in asked else 0,
-        "shm_bytes": (quantity.memory_bytes(limit, "shm") if limit else memory) if shared else 0,
-    }
-
-
-def _gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | None) -> dict[str, Any]:
-    """Return the GPUs ``given`` on the command line, else those that the file asks for, as fields of AppSpec."""
-    ask = _asked_gpus(container, extended) if given is None else given
-    return {"gpu_count": ask.count, "gpu_name": ask.name, "gpu_partition": ask.partition}
-
-
-def _asked_gpus(container: dict[str, Any], extended: dict[str, Any]) -> gpu.Ask:
-    resources, accelerator = message(container.get("resources")), message(extended.get("gpuAccelerator"))
-    entries = [r for part in ("requests", "limits") for r in messages(resources.get(part)) if r.get("name") == "GPU"]
-    if not entries and not accelerator:
-        return gpu.NONE
-    count = str(entries[-1].get("value", "")) if entries else "1"
-    if not gpu.is_number(count):
-        raise InvalidInput(f"resources.gpu {printable(count)} is not a number of GPUs")
-    device, partition = str(accelerator.get("device", "")), str(accelerator.get("partitionSize", ""))
-    return gpu.of_device(device, int(count), partition) if int(count) else gpu.NONE
