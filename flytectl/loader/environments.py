@@ -30,7 +30,7 @@ def choose(module: ModuleType, wanted: str | None) -> list[Found]:
     """Return the environments to serve, dependencies first: all of the file, or the one named ``wanted`` and its own.
 
     ``wanted``: the name of a variable or app. Raise LoadError: ``no-environment``, ``unknown-environment``,
-    ``unsupported``.
+    ``unsupported``, ``environment``.
     """
     own = _of(module)
     if not own and any(isinstance(value, find("flyte", "TaskEnvironment")) for value in vars(module).values()):
@@ -51,7 +51,22 @@ def choose(module: ModuleType, wanted: str | None) -> list[Found]:
         if not roots:
             names = ", ".join(f"{each.variable} ({each.environment.name})" for each in own)
             raise LoadError("unknown-environment", f"the file has no environment {wanted!r}", hint=f"it has: {names}")
-    return _ordered(roots)
+    chosen = _ordered(roots)
+    for found in chosen:
+        _check_parameters(found.environment)
+    return chosen
+
+
+def _check_parameters(environment: Any) -> None:
+    """Raise LoadError("environment") for what the SDK takes for parameters without a look at it."""
+    kind = find("flyte.app", "Parameter")
+    for each in environment.parameters:
+        if not isinstance(each, kind):
+            raise LoadError(
+                "environment",
+                f"{environment.name}: {each!r} in parameters is not a flyte.app.Parameter",
+                hint='write parameters=[flyte.app.Parameter(name="…", value=…)]',
+            )
 
 
 def _of(module: ModuleType) -> list[Found]:

@@ -55,8 +55,7 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     They do not depend on the time. Raise LoadError("environment") with the SDK's own text if it refuses the
     environment, and LoadError("unsupported") for an app that has nothing to run.
     """
-    app = _translated(found, bundle, source_root, scope)
-    idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
+    idl = _translated(found, bundle, source_root, scope)
     container = idl.get("spec", {}).get("container", {})
     if found.environment.command is None:
         container["command"] = _with_resolver(container["command"], found)
@@ -73,7 +72,7 @@ def to_idl(found: Found, bundle: Bundle | None, source_root: Path, scope: tuple[
     return idl
 
 
-def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[str, str]) -> Any:
+def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[str, str]) -> dict[str, Any]:
     serde = find(SERDE, "translate_app_env_to_idl")
     # The SDK would run git five times per app for a link to the source, which changes with every commit.
     module = sys.modules[SERDE]
@@ -94,11 +93,13 @@ def _translated(found: Found, bundle: Bundle | None, root: Path, scope: tuple[st
     )
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the SDK has a stray print("VERSION:", …)
-            return asyncio.run(serde.aio(found.environment, context))
+            app = asyncio.run(serde.aio(found.environment, context))
+        idl: dict[str, Any] = find("google.protobuf.json_format", "MessageToDict")(app)
     except Exception as error:
         raise LoadError(
             "environment", f"{found.environment.name}: the Flyte SDK refuses this environment: {error}"
         ) from error
+    return idl
 
 
 def _with_resolver(command: list[str], found: Found) -> list[str]:

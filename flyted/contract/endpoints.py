@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from flyted.contract.fserve import options
+
 FILE_BYTES = 128 << 10
 CODE_BYTES = 1 << 20
 """Bytes of all files together: a parsed statement takes a hundred times its length in memory."""
@@ -71,7 +73,7 @@ def named_in(sources: Mapping[str, str], command: Sequence[str]) -> Named:
     ``command`` is the container's. Its option ``--resolver-args MODULE:VARIABLE`` of fserve names the app's own
     environment; without it, and for code too deeply nested to read, the answer is empty.
     """
-    words = list(command)
+    words = options(command)
     if "--resolver-args" not in words[:-1] or not any("depends_on" in t or _NAME in t for t in sources.values()):
         return Named()
     module, _, variable = words[words.index("--resolver-args") + 1].partition(":")

@@ -10,6 +10,7 @@ import binascii
 import json
 import zlib
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from flyted.contract.errors import InvalidInput
@@ -30,6 +31,14 @@ def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(command[:at]), list(command[at:])
 
 
+def options(command: Sequence[str]) -> list[str]:
+    """Return fserve's part of a command without ``--``, whether that follows or not; empty if it is not fserve's.
+
+    A program, or what fserve starts, may have options of the same names.
+    """
+    return list(takewhile(lambda word: word != "--", command)) if list(command[:1]) == ["fserve"] else []
+
+
 def program(command: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split like :func:`split`, with the program's words as :mod:`flyted.contract.shell` writes them.
 
@@ -46,13 +55,19 @@ def parameters(command: Sequence[str]) -> list[dict[str, Any]]:
     Return an empty list for a command without that option. Raise :class:`InvalidInput` if the text is not such a
     collection, or if its JSON is longer than 256 KiB.
     """
-    if "--parameters" not in command[:-1]:
+    own = options(command)
+    if "--parameters" not in own[:-1]:
         return []
-    text = command[command.index("--parameters") + 1]
+    text = own[own.index("--parameters") + 1]
     try:
         inflate = zlib.decompressobj(wbits=31)
-        data = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT))
-        found = data["parameters"]
+        data = inflate.decompress(base64.b64decode(text, validate=True), _PARAMETERS_LIMIT)
+        if inflate.unconsumed_tail:
+            raise InvalidInput(
+                f"the app's parameters are longer than {_PARAMETERS_LIMIT >> 10} KiB together",
+                hint="give a long text as a file: value=flyte.io.File(path=…)",
+            )
+        found = json.loads(data)["parameters"]
         if not all(isinstance(p, dict) for p in found):
             raise InvalidInput("the app's parameters cannot be read")
     except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:

@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flyted.contract import gpu, may_call, quantity
+from flyted.contract import app_parameters, gpu, may_call, quantity
 from flyted.contract.app import (
     DEFAULT_PORT,
     DEFAULT_SCALEDOWN_S,
@@ -37,6 +37,7 @@ _KEPT_OPTIONS = ("--resolver", "--resolver-args", "--parameters")
 _DROPPED_OPTIONS = (
     "--version", "--image-cache", "--tgz", "--dest", "--raw-data-path", "--project", "--domain", "--org",
 )  # fmt: skip
+_IDLE = "scaling.scaledown_after"
 PICKLED = "--pkl"
 """fserve's option for an app that was pickled (``interactive_mode``, a notebook), with an address as its value."""
 
@@ -89,13 +90,15 @@ def spec_of(
             f"app '{key}' asks for what flyted does not support: {'; '.join(problems)}",
             hint="change these fields, or deploy the file to a Flyte cluster",
         )
-    command = _command(words_of(container))
+    command, given = _command(words_of(container)), parameters(words_of(container))
+    app_parameters.check(key, command, given)
     secrets = tuple(secret_use(s) for s in messages(message(spec.get("securityContext")).get("secrets")))
     env = [(str(e.get("key", "")), str(e.get("value", ""))) for e in messages(container.get("env"))]
     container_port = _container_port(container)
+    named_port = container_port or DEFAULT_PORT
     # as on Kubernetes: args alone are for the image's own program
     entrypoint = bool(container.get("image")) and not container.get("command")
-    port, server_port = (container_port, 0) if entrypoint else _opened(command, container_port, dict(env))
+    port, server_port = (named_port, 0) if entrypoint else _opened(command, named_port, dict(env))
     scaling, profile = message(spec.get("autoscaling")), message(spec.get("profile"))
     timeout = message(spec.get("timeouts")).get("requestTimeout")
     ingress = message(spec.get("ingress"))
@@ -109,8 +112,8 @@ def spec_of(
         secrets=secrets,
         **_scaling(scaling),
         sticky=sticky,
-        scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s")),
-        request_timeout_s=quantity.duration_s(timeout) if timeout else 0.0,
+        scaledown_after_s=quantity.duration_s(scaling.get("scaledownPeriod", f"{DEFAULT_SCALEDOWN_S}s"), _IDLE),
+        request_timeout_s=quantity.duration_s(timeout, "timeouts.request") if timeout else 0.0,
         python_env=python_env,
         egress=egress,
         container_port=container_port,
@@ -123,7 +126,7 @@ def spec_of(
         entrypoint=entrypoint,
         secret_in_argv=secret_in_argv,
         open_paths=tuple(path.rstrip("/") or "/" for path in open_paths),
-        calls=may_call.all_of((*calls, *may_call.in_parameters(parameters(words_of(container)))), key.name),
+        calls=may_call.all_of((*calls, *may_call.in_parameters(given)), key.name),
         engine_sleep=engine_sleep,
         subdomain=str(ingress.get("subdomain", "")),
         custom_domain=str(ingress.get("cname", "")).lower().rstrip("."),
@@ -225,10 +228,13 @@ def _unsupported_program(command: list[str]) -> Iterator[str]:
 
 
 def _container_port(container: dict[str, Any]) -> int:
-    """Return the port that the file names, or the default. Raise :class:`InvalidInput` if it is not a TCP port."""
-    ports = [port.get("containerPort", DEFAULT_PORT) for port in messages(container.get("ports"))]
+    """Return the port that the file names, or the default; 0, which is absent, for AppSpec to refuse.
+
+    Raise :class:`InvalidInput` for others that are no TCP port.
+    """
+    ports = [port.get("containerPort", 0) for port in messages(container.get("ports"))]
     port = ports[0] if ports else DEFAULT_PORT
-    if type(port) is not int or not 0 < port < 65536:
+    if type(port) is not int or not 0 <= port < 65536:
         raise InvalidInput(f"port {printable(port)} of the app is not a TCP port")
     return port
 

@@ -39,12 +39,9 @@ def resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, 
     """Return the resources that an app gets, as fields of AppSpec: the limit if there is one, else the request.
 
     ``shm="auto"`` comes without a size: as in Kubernetes, the app's memory is then the limit. Raise
-    :class:`InvalidInput` for a quantity that cannot be read or is out of range.
+    :class:`InvalidInput` for a quantity that cannot be read or is out of range, and for a request above its limit.
     """
-    resources = message(container.get("resources"))
-    asked: dict[str, str] = {}
-    for part in ("requests", "limits"):
-        asked |= {str(r.get("name")): str(r.get("value", "")) for r in messages(resources.get(part))}
+    asked = _asked(message(container.get("resources")))
     memory = quantity.memory_bytes(asked["MEMORY"]) if "MEMORY" in asked else DEFAULT_MEMORY_BYTES
     shared = message(extended.get("sharedMemory"))
     limit = str(shared.get("sizeLimit", ""))
@@ -54,6 +51,21 @@ def resources(container: dict[str, Any], extended: dict[str, Any]) -> dict[str, 
         "disk_bytes": quantity.memory_bytes(asked[_DISK], "disk") if _DISK in asked else 0,
         "shm_bytes": (quantity.memory_bytes(limit, "shm") if limit else memory) if shared else 0,
     }
+
+
+def _asked(resources: dict[str, Any]) -> dict[str, str]:
+    """Return what is asked for, by name. Raise :class:`InvalidInput` for a request above its own limit."""
+    requests, limits = (
+        {str(each.get("name")): str(each.get("value", "")) for each in messages(resources.get(part))}
+        for part in ("requests", "limits")
+    )
+    for name in requests.keys() & limits.keys() & {"CPU", "MEMORY"}:
+        if quantity.exceeds(requests[name], limits[name], name.lower()):
+            pair = f"({printable(requests[name])}, {printable(limits[name])})"
+            raise InvalidInput(
+                f"resources.{name.lower()}={pair} asks for more than its limit", hint="give the smaller one first"
+            )
+    return requests | limits
 
 
 def gpus(container: dict[str, Any], extended: dict[str, Any], given: gpu.Ask | None) -> dict[str, Any]:

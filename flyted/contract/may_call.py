@@ -36,7 +36,7 @@ def unsupported(parameters: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         if kind == "app_endpoint":
             other = _endpoint(parameter)
             yield from _unknown(f"the AppEndpoint of parameter {name}", other, _ENDPOINT)
-            if not isinstance(other.get("app_name"), str):
+            if not isinstance(other.get("app_name"), str) or not other["app_name"]:
                 yield f"parameter {name} is not the address of an app"
             elif other.get("public"):
                 yield f"parameter {name} is a public address of an app: leave public=True out"

@@ -70,11 +70,23 @@ def memory_bytes(text: str, what: str = "memory") -> int:
     return size
 
 
-def duration_s(text: str) -> float:
-    """Read a protobuf-JSON duration in seconds: ``"300s"`` → 300.0. Raise :class:`InvalidInput` for other text."""
+def exceeds(one: str, other: str, what: str) -> bool:
+    """Report whether a quantity is larger than another. Raise :class:`InvalidInput` for text that is no quantity.
+
+    ``what`` names them in messages.
+    """
+    (numerator, denominator), (most, parts) = _parse(one, what), _parse(other, what)
+    return numerator * parts > most * denominator
+
+
+def duration_s(text: str, what: str = "duration") -> float:
+    """Read a protobuf-JSON duration in seconds: ``"300s"`` → 300.0. ``what`` names it in messages.
+
+    Raise :class:`InvalidInput` for other text, and for less than nothing.
+    """
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise InvalidInput(f"duration {printable(text)} is not valid", hint="write it as '300s'")
+        raise InvalidInput(f"{what} {printable(text)} is not valid", hint="give seconds, 0 or more")
     return float(found[1])
 
 

@@ -55,3 +55,15 @@ def test_a_parameters_bomb_is_small() -> None:
     idl["spec"]["container"]["command"][1:1] = ["--parameters", bomb]
     with pytest.raises(InvalidInput):
         spec_of(idl)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["report", "--parameters", "month"], ["fserve", "--", "report", "--parameters", "month"]],
+    ids=["command", "args"],
+)
+def test_a_program_has_parameters_of_its_own(words: list[str]) -> None:
+    """They are not those of fserve."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"] |= {"command": words, "args": []}
+    assert spec_of(idl).command == tuple(words)

@@ -128,3 +128,12 @@ def test_a_ready_path_is_one_of_a_request(path: str) -> None:
     for seconds in (0.5, 7201.0):
         with pytest.raises(InvalidInput, match="1 s to 2 hours"):
             spec_of(IDL, start_timeout_s=seconds)
+
+
+@pytest.mark.parametrize("port", [{}, {"containerPort": 0}, {"name": "http1"}])
+def test_port_0_is_none(port: dict[str, object]) -> None:
+    """Protobuf leaves a 0 out; it is not the default port."""
+    idl = copy.deepcopy(IDL)
+    idl["spec"]["container"]["ports"] = [port]
+    with pytest.raises(InvalidInput, match="0 is not a TCP port"):
+        spec_of(idl)

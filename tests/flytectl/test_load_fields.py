@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flyted.contract.app import AppSpec
-from flyted.contract.errors import InvalidInput
+from flyted.contract.errors import InvalidInput, UserCodeFailed
 from flyted.contract.idl import spec_of
 from tests.flytectl.loading import load_file, needs_sdk, write
 
@@ -82,6 +82,36 @@ def test_memory_that_is_none(memory: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         spec(f"resources=flyte.Resources(memory={memory})")
     assert "Mi" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ("cpu=(2, 1)", r"resources.cpu=\('2', '1'\) asks for more than its limit"),
+        ("cpu=('1500m', '1')", r"resources.cpu=\('1500m', '1'\) asks"),
+        ("memory=('2Gi', '1500Mi')", r"resources.memory=\('2Gi', '1500Mi'\) asks"),
+    ],
+)
+def test_a_range_whose_end_is_before_its_beginning(resources: str, said: str) -> None:
+    """A cluster refuses it too."""
+    with pytest.raises(InvalidInput, match=said):
+        spec(f"resources=flyte.Resources({resources})")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("scaling=Scaling(scaledown_after=-1)", "scaling.scaledown_after '-1s' is not valid"),
+        ("scaling=Scaling(scaledown_after=10**12)", "refuses this environment: .*scaledown_period"),
+        ("parameters='x'", "app: 'x' in parameters is not a flyte.app.Parameter"),
+        ("parameters=[5]", "app: 5 in parameters is not a flyte.app.Parameter"),
+        ("port=0", "0 is not a TCP port"),
+    ],
+)
+def test_what_the_sdk_takes_and_cannot_be_is_named(fields: str, said: str) -> None:
+    """It is the file that is wrong, not the SDK."""
+    with pytest.raises((InvalidInput, UserCodeFailed), match=said):
+        spec(fields)
 
 
 def test_a_clone_is_an_app_of_its_own() -> None:

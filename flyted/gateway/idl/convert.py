@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from flyted.contract import code
 from flyted.contract.app import AppSpec
 from flyted.contract.errors import InvalidInput, NotFound, Unsupported
+from flyted.contract.fserve import options
 from flyted.contract.idl import PICKLED, spec_of
 from flyted.contract.names import AppKey, printable
 from flyted.gateway.files.blobs import Blobs, place_of
@@ -86,11 +87,9 @@ def _image(uri: str, recipes: Recipes) -> dict[str, Any]:
 
 
 def _bundle(app: app_definition_pb2.App, blobs: Blobs) -> tuple[Path | None, str]:
-    command = list(app.spec.container.command)
-    end = command.index("--") if "--" in command else len(command)
-    words = command[:end]
+    words = options(app.spec.container.command)
     option = next((each for each in ("--tgz", PICKLED) if each in words[:-1]), "")
-    if words[:1] != ["fserve"] or not option:
+    if not option:
         return None, ""
     # the SDK uploads for the project of its configuration, whatever with_servecontext(project=…) says
     place = place_of(words[words.index(option) + 1])
