@@ -5,6 +5,9 @@ names the address of its client in X-Forwarded-For; from others that header does
 
 Only requests that are let through are counted, so a client that asks too often still gets as much as is allowed.
 
+HTTP/2 has many requests on one connection, and each of them takes a connection to an app, of which HAProxy has as many
+as of clients. So a client has no more requests at once than it may have connections.
+
 Sources: HAProxy's configuration.txt (stick tables, set-src, expect-proxy), RFC 6585 4 (429), RFC 9110 15.5.12 (411)
 and 15.5.14 (413).
 """
@@ -26,7 +29,7 @@ PERIOD_S = 10
 REQUESTS_PER_S = 100
 """The requests a second of a client from another machine at one app, where nothing else is set."""
 CONNECTIONS = 500
-"""The connections of such a client, where nothing else is set."""
+"""The connections of such a client, and its requests at once, where nothing else is set."""
 WAITING = 2000
 """The requests that may wait for an app, where nothing else is set."""
 VALUE = re.compile(r"(?:0|[1-9][0-9]{0,7}) (?:h2c|-)")
@@ -81,6 +84,8 @@ def limits_value(requests_per_s: float, *, h2c: bool) -> str:
 
 TABLES = """backend clients
     stick-table type binary len 20 size 100k expire 1m store gpc0,gpc0_rate(@PERIOD_S@s)
+backend at_once
+    stick-table type ipv6 size 100k expire 1m store conn_cur
 """
 
 SOURCE = r"""    # a trusted proxy says who its client is; the last address that no such proxy has is the client's
@@ -102,6 +107,13 @@ lf-string "429: too many requests: %[var(txn.most),div(@PERIOD_S@)] a second of 
 if limited { sc1_gpc0_rate(clients),sub(txn.most) ge 0 }
     http-request sc-inc-gpc0(1) if limited
 """
+
+TRACKED = r"""    # HAProxy has three counters for a request; this one is of the token, if there is a valid one
+    http-request track-sc2 src,ipmask(32,64) table at_once unless known
+"""
+AT_ONCE = r"""    http-request return status 429 @TEXT@ hdr Retry-After 1 @OWN@ \
+string "429: too many requests at once: @MOST@ of one client are allowed\n" \
+if !known { sc2_conn_cur(at_once) gt @MOST@ }"""
 
 BODY = r"""    acl long_body req.hdr_val(content-length) gt @BODY_BYTES@
     acl no_length req.fhdr_cnt(content-length) eq 0
@@ -130,8 +142,24 @@ def crowd_rules(rules: ClientRules) -> str:
     """Return what limits the connections of a client from another machine; a trusted proxy has those of many."""
     if not rules.connections:
         return ""
-    others = " ".join(f"!{{ src {network} }}" for network in ("127.0.0.0/8 ::1", *map(" ".join, _proxies(rules))))
-    return f"    tcp-request connection reject if {{ sc0_conn_cur gt {rules.connections} }} {others}\n"
+    return f"    tcp-request connection reject if {{ sc0_conn_cur gt {rules.connections} }} {_elsewhere(rules)}\n"
+
+
+def at_once_rules(rules: ClientRules, most: int) -> str:
+    """Return what limits the requests at once of a client, behind the rules about tokens: who has one is known.
+
+    ``most``: those of any address, this machine's and a trusted proxy's too.
+    """
+    rule = AT_ONCE.replace("\\\n", "")
+    text = TRACKED + rule.replace("@MOST@", str(most)) + "\n"
+    if rules.connections:
+        text += f"{rule.replace('@MOST@', str(rules.connections))} {_elsewhere(rules)}\n"
+    return text
+
+
+def _elsewhere(rules: ClientRules) -> str:
+    """Return the condition that a client is on another machine, and no trusted proxy."""
+    return " ".join(f"!{{ src {network} }}" for network in ("127.0.0.0/8 ::1", *map(" ".join, _proxies(rules))))
 
 
 def _proxies(rules: ClientRules) -> list[tuple[str, ...]]:

@@ -272,7 +272,7 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
         .replace("@HTTP_CHECKS@", http_checks)
         .replace("@HSTS@", HSTS if usual else "")
         .replace("@MOVED@", MOVED)
-        .replace("@GUARD@", RULES + STRIPPED)
+        .replace("@GUARD@", RULES + clients.at_once_rules(listen.clients, PER_ADDRESS) + STRIPPED)
         .replace("@FOR_APPS@", FOR_APPS)
         .replace("@POOL_RULES@", pools.frontend_rules(places.files))
         .replace("@USE_POOL@", pools.USE)

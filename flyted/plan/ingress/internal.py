@@ -18,6 +18,8 @@ from flyted.plan.ingress.state import Listen
 
 CONNECTIONS = 4000
 """The most connections of all apps together, half of those that the ingress has."""
+AT_ONCE = 1024
+"""The most requests at once of one replica, as many as it may have connections: HTTP/2 has many on each."""
 WAIT_S = 2
 """Seconds that a caller waits whose address is not in the table yet, since its app has just begun to start."""
 CALLER_NETWORKS = "198.18.4.0/22 198.18.8.0/22"  # flyted/net/plan.py: FIRST_CALLER to LAST_CALLER
@@ -60,6 +62,9 @@ if !{ var(txn.why) -m found } !{ var(txn.server) -m found } !{ var(txn.unavailab
     acl token_sent req.fhdr(authorization) -m reg @SHAPE@
     acl cookie_sent req.fhdr(cookie) -m reg @COOKIE@|@SHAPE@
     http-request return @BAD@ string "400: send Cookie once\n" if cookie_sent { req.fhdr_cnt(cookie) gt 1 }
+    http-request track-sc1 src table at_once
+    http-request return status 429 @TEXT@ hdr Retry-After 1 @OWN@ \
+string "429: too many requests at once: @AT_ONCE@ of one app are allowed\n" if { sc1_conn_cur(at_once) gt @AT_ONCE@ }
 @STRIPPED@@PATH_RULES@@DOWN@@ADDRESS@@PLAIN@\
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Flyte-App %[var(txn.caller)]
@@ -91,6 +96,7 @@ def frontend(listen: Listen, address: str) -> str:
         "@REFUSALS@": "".join(_REFUSAL.replace("@STATUS@", status) for status in ("421", "403", "404")),
         "@INTERNAL_CONNECTIONS@": str(CONNECTIONS),
         "@WAIT_S@": str(WAIT_S),
+        "@AT_ONCE@": str(AT_ONCE),
         "@CALLER_NETWORKS@": CALLER_NETWORKS,
         "@INTERNAL_SUFFIX@": INTERNAL_DOMAIN.replace(".", "[.]"),
         "@INTERNAL@": INTERNAL_DOMAIN,
