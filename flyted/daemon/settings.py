@@ -50,6 +50,7 @@ class Settings:
     freeze: str = "never"
     stop_after_s: int = 3600
     no_wake_paths: tuple[str, ...] = no_wake.PATHS
+    waiting_page: bool = True
 
     @property
     def freeze_rules(self) -> FreezeRules:
@@ -61,7 +62,7 @@ class Settings:
         """What the ingress takes from clients."""
         return ClientRules(
             self.trusted_proxies, self.proxy_protocol, self.requests_per_s, self.connections, self.body_bytes,
-            self.waiting, self.access_log, self.no_wake_paths,
+            self.waiting, self.access_log, self.no_wake_paths, self.waiting_page,
         )  # fmt: skip
 
 
@@ -211,6 +212,7 @@ SETTINGS = (
     Setting("ingress", "trusted_proxies", "trusted_proxies", _networks, "Proxies whose X-Forwarded-For counts."),
     Setting("ingress", "proxy_protocol", "proxy_protocol", _networks, "Proxies that send the PROXY protocol."),
     Setting("ingress", "access_log", "access_log", _switch, "Log each request, not only those that fail."),
+    Setting("ingress", "waiting_page", "waiting_page", _switch, "A page for browsers while an app starts."),
     Setting("limits", "requests_per_s", "requests_per_s", _rate, "Requests a second of one client at one app."),
     Setting("limits", "connections", "connections", _count, "Connections of one client."),
     Setting("limits", "body_bytes", "body_bytes", _bytes, "The longest body of a request."),

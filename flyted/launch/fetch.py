@@ -22,7 +22,7 @@ from .bundle import hold, lock
 from .links import link, read_link
 from .refused import Refused
 from .surroundings import first
-from .words import EX_CANTCREAT, EX_TEMPFAIL
+from .words import EX_CANTCREAT, EX_TEMPFAIL, FETCHED, FETCHING
 
 FILE, DIRECTORY = "file", "directory"
 KINDS = (FILE, DIRECTORY)
@@ -119,7 +119,7 @@ def _remote(item: dict[str, Any], cache: str, say: Callable[[str], None]) -> str
     while hold(final) is None:
         size = _size(told)
         _check_room(item, size, cache)
-        say(f"fetching {_named(item)}, {size / _MIB:.1f} MiB")
+        say(f"{FETCHING}{_named(item)}, {FETCHED.format(size / _MIB)}")
         fresh = tempfile.mkdtemp(prefix=_NEW, dir=cache)
         held = lock(fresh, fcntl.LOCK_SH)
         try:

@@ -7,6 +7,7 @@ import socket
 
 from . import workdir
 from .surroundings import say
+from .words import LOADING
 
 _TIMEOUT_S = 2.0  # a send waits while the receiver's queue is full, and a stop must not wait for long
 
@@ -19,7 +20,7 @@ class Notifier:
 
     def loading(self, what: str) -> None:
         """Notify systemd that the app's code is being imported, which may take long."""
-        self._send(f"STATUS=loading {what}")
+        self._send(f"STATUS={LOADING}{what}")
 
     def ready(self, status: str) -> None:
         """Notify systemd that the app is ready for requests."""

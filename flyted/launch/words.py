@@ -68,10 +68,13 @@ BACKLOG = 4096
 """Connections that wait in the app's socket."""
 
 # How a unit's status begins.
+LOADING = "loading "  # the app's code is imported
+FETCHING = "fetching "  # a parameter, of which its size is the end: FETCHED
 WAITING = "waiting: "  # a start waits for something that may never come
 ASLEEP, AWAKE = "asleep", "awake"  # the engine, after a request to sleep
 KEEPS = "connections stay open until the ingress closes them"
 """Stands in the status of a unit whose server never closes an idle connection, unless it stops."""
+FETCHED = "{:.1f} MiB"
 KEPT = "the app's own files are used instead of the deployed ones: "
 """Stands in a unit's status before the names of such files, which end it."""
 

@@ -39,6 +39,8 @@ class Share:
     calls: dict[str, str] = field(default_factory=dict)
     watched: dict[str, int] = field(default_factory=dict)
     awake: dict[str, str] = field(default_factory=dict)
+    cold: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Share) -> None:
         """Take over another share."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from flyted.contract.names import Replica, host_of
 from flyted.plan import calls, scaling
 from flyted.plan.actions import Action, Evict, IngressAction, KillUnit, ListenIngress, RestartIngress
+from flyted.plan.cold import STARTS, first_step, plan_visits
 from flyted.plan.draft import Draft, away, cannot_serve, server_timeout_ms
 from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.queue import GpuPlan, plan_gpus
@@ -85,6 +86,7 @@ def reconcile(
         limits=draft.limits, guarded=draft.guarded, restricted=draft.restricted, open_paths=draft.open_paths,
         sticky=draft.sticky,
         callers=draft.callers, calls=draft.calls, watched=draft.watched, awake=draft.awake,
+        cold=draft.cold, steps=draft.steps,
     )  # fmt: skip
     return Plan(
         actions=(*kill, *draft.actions, *_plan_ingress(facts), *upkeep.actions),
@@ -144,6 +146,8 @@ def _plan_app(
     calls.of_app(app, app.serving_replicas, facts.numbers, base_domain, draft)
     if not app.serving_replicas or revision is None:
         draft.unavailable[host] = _not_serving(app, facts)
+        if step := first_step(app, facts):
+            draft.steps[host] = step
     elif app.pooled:
         plan_replicas(app, revision, host, facts, clocks, now, draft)
     else:
@@ -157,12 +161,15 @@ def _plan_replica(
     spec, (replica, *_) = revision.spec, app.serving_replicas
     if not listens(replica, facts, now, draft):
         draft.unavailable[host] = away(app, (replica,), facts, now)
+        if replica not in facts.failures:
+            draft.steps[host] = STARTS
         return
     draft.hosts[host] = replica.server
     plan_service(replica, spec, facts, clocks, now, draft, runs=spec.min_replicas > 0)
     draft.servers[replica.server] = server_of(replica, h2=spec.h2c, kept=keeps(replica, facts, draft))
     if is_awake(replica, facts, draft):
         draft.awake[replica.server] = "yes"
+    plan_visits(host, replica.server, (replica,), replica, revision, facts, draft)
     waits = replica in facts.busy or rests(facts.units.get(replica.service)) or replica in draft.resting
     if waits or spec.request_timeout_s:
         draft.timeouts_ms[replica.server] = server_timeout_ms(spec, facts, waits=waits)
@@ -187,7 +194,9 @@ def _plan_gpus(facts: Facts, base_domain: str, now: float, draft: Draft) -> GpuP
     for app in facts.apps if failed else ():
         members = draft.members.get(app.key.id, frozenset(app.serving_replicas))
         if members & failed and members <= failed:  # their pairs go, or are not made: nothing will listen
-            draft.unavailable[host_of(app.key.id, base_domain)] = unavailable(cannot_serve(app), 1)
+            host = host_of(app.key.id, base_domain)
+            draft.unavailable[host] = unavailable(cannot_serve(app), 1)
+            draft.steps.pop(host, None)
     for replica in failed:
         if (server := draft.servers.get(replica.server)) is not None and server.pool:
             draft.servers[server.name] = replace(server, rests=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from flyted.contract.names import Replica, replica_of
 from flyted.plan import scaling
+from flyted.plan.cold import plan_visits
 from flyted.plan.draft import Draft, away, server_timeout_ms
 from flyted.plan.facts import Facts, Revision, StoredApp
 from flyted.plan.gpus.room import room as room_on_gpus
@@ -49,6 +50,7 @@ def plan_replicas(
     draft.hosts[host] = pool
     if any(is_awake(each, facts, draft) for each in members):
         draft.awake[pool] = "yes"
+    plan_visits(host, pool, listening, _woken(listening, facts), revision, facts, draft)
     if spec.sticky:
         draft.sticky[pool] = "yes"
     if scale is not None:

@@ -34,6 +34,7 @@ def test_all_settings(tmp_path: Path) -> None:
     trusted_proxies = ["192.0.2.1", "2001:db8::/32"]
     proxy_protocol = ["192.0.2.2"]
     access_log = true
+    waiting_page = false
     [limits]
     requests_per_s = 2.5
     connections = 20
@@ -56,7 +57,7 @@ def test_all_settings(tmp_path: Path) -> None:
         {"UV_INDEX_ACME_PASSWORD": "acme-index"}, mirrors={"docker.io": "https://mirror.example.org/hub"},
         layer_size="2Gi", registry_secret="logins", trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
         proxy_protocol=("192.0.2.2/32",), access_log=True, requests_per_s=2.5, connections=20, body_bytes=1 << 20,
-        waiting=30, no_wake_paths=("/health",),
+        waiting=30, no_wake_paths=("/health",), waiting_page=False,
     )  # fmt: skip
 
 

@@ -51,7 +51,10 @@ def test_what_is_read_back_is_what_was_applied(box):
 def test_a_restart_serves_the_same(box):
     """The files repeat the run-time state: a new process answers as the old one did."""
     box.app("a-r1-0")
-    wanted = replace(one(box, limit=60_000), unavailable={B: Unavailable("it is; stopped", 9)})
+    # one that is awake: the answer that wakes an app says how long that took
+    wanted = replace(
+        one(box, limit=60_000), unavailable={B: Unavailable("it is; stopped", 9)}, awake={"a-r1-0": "yes"}
+    )
     apply(box, wanted)
     before = box.get(), box.get(host=B), box.get(host="c.apps.localhost")
     box.stop()
@@ -224,6 +227,7 @@ def test_files_are_for_haproxy_to_read_and_for_nobody_to_write(box):
         "open-paths.map": 0o644, "sticky.map": 0o644, "tokens.map": 0o640,
         "callers.map": 0o644, "calls.map": 0o644, "watched.map": 0o644, "load.lua": 0o644,
         "awake.map": 0o644, "kept.map": 0o644, "uncounted.map": 0o644,
+        "cold.map": 0o644, "steps.map": 0o644,
     }  # fmt: skip
 
 

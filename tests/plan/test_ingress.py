@@ -117,6 +117,7 @@ def test_the_file_repeats_everything_and_the_maps_too():
         sticky={"pool-7": "yes"},
         callers={"198.18.4.0": "shop/prod/b"}, calls={"198.18.4.0/llm": "a.apps.localhost"},
         watched={"pool-7": 3, "pool-8/rate": 21}, awake={"a-r1-0": "yes"},
+        cold={"b-r1-0": "/run/b.sock"}, steps={"b.apps.localhost": "It is starting."},
     )  # fmt: skip
     config, maps = render_config(wanted, Listen()), render_maps(wanted)
     for server in wanted.servers.values():
@@ -139,6 +140,8 @@ def test_the_file_repeats_everything_and_the_maps_too():
         "calls.map": "198.18.4.0/llm a.apps.localhost\n",
         "watched.map": "pool-7 3\npool-8/rate 21\n",
         "awake.map": "a-r1-0 yes\n",
+        "cold.map": "b-r1-0 /run/b.sock\n",
+        "steps.map": "b.apps.localhost It is starting.\n",
         "uncounted.map": "",
         "kept.map": "",
     }

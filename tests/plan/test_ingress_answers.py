@@ -92,6 +92,7 @@ def test_what_haproxy_has_is_read_back():
         "sticky.map": "", "kept.map": "0x1 a-r1-0 kept\n",
         "callers.map": "0x1 198.18.4.0 shop/prod/b\n", "calls.map": "0x1 198.18.4.0/llm a.apps.localhost\n",
         "watched.map": "0x1 pool-7 3\n0x2 pool-8/rate 21\n", "awake.map": "0x1 a-r1-0 yes\n",
+        "cold.map": "0x1 b-r1-0 /run/b.sock\n", "steps.map": "0x1 b.c It is starting.\n",
     }  # fmt: skip
     found = parse_live(STAT, INFO, maps)
     assert found.state.hosts == {"a.apps.localhost": "a-r1-0"}
@@ -109,6 +110,7 @@ def test_what_haproxy_has_is_read_back():
     assert found.state.calls == {"198.18.4.0/llm": "a.apps.localhost"}
     assert found.state.watched == {"pool-7": 3, "pool-8/rate": 21}
     assert found.state.awake == {"a-r1-0": "yes"}
+    assert (found.state.cold, found.state.steps) == ({"b-r1-0": "/run/b.sock"}, {"b.c": "It is starting."})
     assert found.kept == {"a-r1-0": "kept"}
     assert found.resting == {"b-r1-0"}
     assert found.structure == "flyted-0011"

@@ -38,6 +38,8 @@ class Model:
             "watched.map": {n: str(v) for n, v in start.state.watched.items()},
             "awake.map": dict(start.state.awake),
             "kept.map": dict(start.kept),
+            "cold.map": dict(start.state.cold),
+            "steps.map": dict(start.state.steps),
         }
 
     def do(self, command: str) -> None:

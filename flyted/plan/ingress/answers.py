@@ -14,6 +14,7 @@ from flyted.plan.ingress import kept, no_wake
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED
+from flyted.plan.ingress.start_page import COLD, STEPS
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     BACKEND,
@@ -204,6 +205,8 @@ def parse_live(stat: str, info: str, maps: Mapping[str, str]) -> Live:
             calls=tables[CALLS],
             watched={n: int(load) for n, load in tables[WATCHED].items()},
             awake=tables[no_wake.AWAKE],
+            cold=tables[COLD],
+            steps=tables[STEPS],
         )
         keeps = kept.checked(tables[KEPT])
     except (InvalidInput, ValueError) as error:

@@ -13,6 +13,7 @@ from flyted.plan.ingress.clients import LIMITS
 from flyted.plan.ingress.no_wake import AWAKE
 from flyted.plan.ingress.paths import OPEN_PATHS, RESTRICTED, host_of
 from flyted.plan.ingress.pools import place
+from flyted.plan.ingress.start_page import COLD, STEPS
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     CALLERS,
@@ -87,6 +88,7 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *_set(table[GUARDED], have.guarded, wanted.guarded),  # before the app can be reached
         *_set(table[STICKY], have.sticky, wanted.sticky),
         *_set(table[WATCHED], have.watched, wanted.watched),
+        *_set(table[STEPS], have.steps, wanted.steps),
         *_set(table[UNAVAILABLE], old_why, why),
         *_set(table[TIMEOUTS], old_limits, limits),
         *(command for server in _unlike(have.servers, wanted.servers) for command in _server(server, live)),
@@ -97,6 +99,9 @@ def changes(live: Live, wanted: IngressState, files: str = FILES) -> list[str]:
         *(f"set server {place(s)} state maint" for s in unwanted if s.pool in pools and s.name not in live.resting),
         *_set(table[HOSTS], hosts, wanted.hosts),
         *_set(table[AWAKE], have.awake, wanted.awake),
+        *_set(table[COLD], have.cold, wanted.cold),
+        *_unset(table[COLD], have.cold, wanted.cold),  # lets visits go on, now that all leads there
+        *_unset(table[STEPS], have.steps, wanted.steps),
         *_set(table[DOMAINS], have.domains, wanted.domains),
         *_set(table[REDIRECTS], have.redirects, wanted.redirects),
         *_set(table[NAMES], have.names, wanted.names),

@@ -45,7 +45,8 @@ class ClientRules:
     PROXY protocol. ``requests_per_s`` and ``connections`` are for one client from another machine, the former for each
     app; ``body_bytes`` is for the body of one request. ``waiting``: the requests that may wait for one app
     (waiting.py). ``access_log``: log each request, not only failures.
-    ``no_wake_paths``: requests for these wake no app (no_wake.py).
+    ``no_wake_paths``: requests for these wake no app (no_wake.py). ``waiting_page``: whether browsers get a
+    page while an app starts (start_page.py).
     """
 
     trusted_proxies: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class ClientRules:
     waiting: int = WAITING
     access_log: bool = False
     no_wake_paths: tuple[str, ...] = no_wake.PATHS
+    waiting_page: bool = True
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a limit that is not valid, and for what is no address or network."""

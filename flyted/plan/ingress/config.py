@@ -13,6 +13,7 @@ from flyted.contract import authority
 from flyted.contract.names import GATEWAY_HOST, at_port
 from flyted.plan.ingress import access_log, certificates, clients, internal, kept, no_wake, pools, waiting
 from flyted.plan.ingress import paths as ingress_paths
+from flyted.plan.ingress import start_page as page
 from flyted.plan.ingress.auth import FOR_APPS, RULES, STRIPPED, USES_KEPT_S, filled
 from flyted.plan.ingress.inherited import admin, binds
 from flyted.plan.ingress.ports import INGRESS_UNIT
@@ -172,7 +173,8 @@ backend addresses
 frontend https
 @HTTPS_BINDS@
 @CROWD@@SOURCE@@CHECKS@@REQUESTS@@MOVED@@GUARD@@PATH_RULES@\
-@DOWN@@NO_WAKE@@SERVER_TIMING@@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
+@FIRST_PAGE@@DOWN@@NO_WAKE@@SERVER_TIMING@@START_PAGE@\
+@ADDRESS@@PLAIN@    http-request set-header X-Forwarded-Proto https
     # HAProxy's own 400 for a client that stopped sending; 2.6 says nothing at all then
     .if version_atleast(3.0)
     http-after-response set-status 408 if { status 400 } { txn.sess_term_state -m beg c }
@@ -284,6 +286,9 @@ def _frame(listen: Listen, places: HaproxyPaths) -> str:
     rules = listen.clients
     front = front.replace("@NO_WAKE@", no_wake.frontend_rules(rules.no_wake_paths, places.files, log=rules.access_log))
     front = front.replace("@SERVER_TIMING@", SERVER_TIMING)
+    on, log = rules.waiting_page, rules.access_log
+    front = front.replace("@FIRST_PAGE@", page.first_rules(places.files, on=on, log=log))
+    front = front.replace("@START_PAGE@", page.rules(places.files, on=on, log=log))
     front = front.replace("@PATH_RULES@", ingress_paths.filled(ingress_paths.RULES))
     text = filled(HEAD + front.replace("@ADDRESS@", ADDRESS)).replace("\\\n", "")
     for name, value in {

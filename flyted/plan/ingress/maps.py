@@ -8,6 +8,7 @@ from flyted.plan.ingress import clients
 from flyted.plan.ingress import paths as ingress_paths
 from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.no_wake import AWAKE, UNCOUNTED
+from flyted.plan.ingress.start_page import COLD, STEPS
 from flyted.plan.ingress.state import (
     AUTHORITIES,
     CALLERS,
@@ -55,6 +56,8 @@ def _tables(state: IngressState) -> dict[str, Mapping[str, str | int]]:
         CALLS: state.calls,
         WATCHED: state.watched,
         AWAKE: state.awake,
+        COLD: state.cold,
+        STEPS: state.steps,
         UNCOUNTED: {},  # HAProxy counts from 0 when it starts
         KEPT: {},  # a HAProxy that starts keeps no connection until flyted says so (kept.py)
     }

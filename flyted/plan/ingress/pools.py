@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from flyted.plan.ingress import waiting
+from flyted.plan.ingress import start_page, waiting
 from flyted.plan.ingress.kept import ONE_REQUEST
 from flyted.plan.ingress.reply import HOST_COOKIES
 from flyted.plan.ingress.state import BACKEND, DEFAULT_TIMEOUT_MS, RATE, STICKY, TIMEOUTS, WATCHED, Server
@@ -129,4 +129,4 @@ def filled_pools(files: str, most: int, servers: Iterable[Server]) -> str:
 
 def script(files: str) -> str:
     """Return the script for HAProxy. ``files``: the folder of its files."""
-    return LUA.replace("@FILES@", files).replace("@TOLD@", TOLD)
+    return LUA.replace("@FILES@", files).replace("@TOLD@", TOLD) + start_page.script(files)

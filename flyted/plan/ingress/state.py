@@ -21,6 +21,7 @@ from flyted.plan.ingress.auth import GUARDED
 from flyted.plan.ingress.clients import LIMITS, VALUE, ClientRules
 from flyted.plan.ingress.no_wake import AWAKE
 from flyted.plan.ingress.paths import KEY, OPEN_PATHS, RESTRICTED
+from flyted.plan.ingress.start_page import COLD, STEP, STEPS
 
 BACKEND = "apps"
 FILES = "/run/flyted/ingress"
@@ -33,7 +34,7 @@ RATE = "/rate"
 """In it, what follows a pool's name where its requests a second are watched, not those at once."""
 TABLES = (
     HOSTS, DOMAINS, REDIRECTS, NAMES, CHALLENGES, AUTHORITIES, TIMEOUTS, UNAVAILABLE, LIMITS, GUARDED, RESTRICTED,
-    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, AWAKE, KEPT,
+    OPEN_PATHS, STICKY, CALLERS, CALLS, WATCHED, AWAKE, KEPT, COLD, STEPS,
 )  # fmt: skip
 """The maps of a state. The map of tokens is not among them: ``daemon/access/ingress_tokens.py`` writes it."""
 LOOPBACK = ("127.0.0.1", "::1")
@@ -188,6 +189,8 @@ class IngressState:
     calls: Mapping[str, str] = field(default_factory=_empty)  # that address, "/", name of an app → that app's host
     watched: Mapping[str, int] = field(default_factory=_empty)  # pool → load of which HAProxy tells (scaling.watched)
     awake: Mapping[str, str] = field(default_factory=_empty)  # server or pool of an app that serves → "yes" (no_wake)
+    cold: Mapping[str, str] = field(default_factory=_empty)  # that of an app that does not run → its socket's path
+    steps: Mapping[str, str] = field(default_factory=_empty)  # host name of an app that starts → what it does
 
     def __post_init__(self) -> None:
         """Raise :class:`InvalidInput` for a name, path or time limit that is not valid.
@@ -199,18 +202,20 @@ class IngressState:
             raise InvalidInput(f"server '{misfiled}' is filed under another name")
         hosts = (*self.hosts, *self.unavailable, *self.limits, *self.guarded, *self.restricted)
         hosts += (*self.domains, *self.domains.values(), *self.names, *self.names.values(), *self.challenges)
-        hosts += (*self.redirects, *self.redirects.values())
+        hosts += (*self.redirects, *self.redirects.values(), *self.steps)
         hosts += (*self.authorities, *self.authorities.values(), *self.calls.values())
         names = (*self.hosts.values(), *self.guarded.values(), *self.restricted.values(), *self.sticky, *self.awake)
         for what, form, words in (
             ("host name", _HOST, hosts),
-            ("server name", _SERVER, (*names, *self.timeouts_ms)),
+            ("server name", _SERVER, (*names, *self.timeouts_ms, *self.cold)),
             ("open path", KEY, self.open_paths),
             ("limit", VALUE, self.limits.values()),
             ("address", _ADDRESS, self.callers),
             ("caller", _APP, self.callers.values()),
             ("call", _CALL, self.calls),
             ("pool", _WATCHED, self.watched),
+            ("socket path", _PATH, self.cold.values()),
+            ("step", STEP, self.steps.values()),
             ("thumbprint", _THUMBPRINT, self.challenges.values()),
         ):
             if (wrong := _unfit(form, words)) is not None:
