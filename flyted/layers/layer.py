@@ -107,8 +107,15 @@ def _watched(job: Job, files: Mapping[str, BinaryIO], secrets: Mapping[str, str]
 def _wait_for_end(reading: int) -> None:
     """Wait until no process of a step that was killed is left: each holds the pipe, and may still make a file."""
     until = time.monotonic() + _END_S
-    while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0] and os.read(reading, 1 << 16):
+    while _readable(reading, max(0.0, until - time.monotonic())) and os.read(reading, 1 << 16):
         pass
+
+
+def _readable(reading: int, seconds: float) -> bool:
+    """Wait for data or for the end. It is poll(2), since select(2) refuses descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _listen(reading: int, output: Output, room: Room) -> None:
@@ -118,7 +125,7 @@ def _listen(reading: int, output: Output, room: Room) -> None:
         if time.monotonic() >= due:
             room.check()
             due = time.monotonic() + LOOK_S
-        if select.select([reading], [], [], LOOK_S)[0]:
+        if _readable(reading, LOOK_S):
             data = os.read(reading, 1 << 16)
             output.heard(data)
             if not data:
