@@ -174,15 +174,15 @@ def test_a_browser_of_a_sticky_app_comes_back_to_its_replica(box):
 
 def test_a_cookie_of_a_replica_that_is_gone_or_rests_opens_nothing_else(box):
     """The browser gets another replica, and its cookie; never another app's."""
-    for name in (*THREE, "b-r1-0"):
-        box.app(name)
+    apps = {name: box.app(name) for name in (*THREE, "b-r1-0")}
     sticky = {"pool-7": "yes"}
     wanted = both(replace(pool(box, *THREE[:2], rests=(THREE[2],)), sticky=sticky), one(box, "b-r1-0", B))
     apply(box, replace(wanted, sticky=sticky))
-    for other in (THREE[2], "a-r1-9", "b-r1-0", "gateway", "..", "a" * 300, "%[src]"):
+    for other in (THREE[2], "a-r1-9", "b-r1-0", "gateway", "..", "a" * 300, "%[src]", ""):
         _, head, body = box.get(headers=f"Cookie: {COOKIE}={other}\r\n")
         assert body.strip() in THREE[:2], other
         assert cookie_of(head) == body.strip()
+        assert b"\r\ncookie:" not in apps[body.strip()].seen[-1].lower(), "no app has to know it"
 
 
 def test_a_websocket_of_a_sticky_app_goes_to_its_replica(box):

@@ -37,9 +37,10 @@ CHOICE = r"""    # a pool chooses one of its replicas; a browser of a sticky app
     acl pooled var(txn.server) -m reg ^pool-[0-9]+$
     http-request set-var(txn.sticky) var(txn.server),map(@FILES@/@STICKY@) if pooled
     http-request set-var(txn.replica) req.cook(@REPLICA_COOKIE@) if { var(txn.sticky) -m found }
+    acl replica_sent req.fhdr(cookie) -m sub @REPLICA_COOKIE@
     http-request set-header cookie '%[req.fhdr(cookie),\
-regsub("(^|;)[ \t]*@REPLICA_COOKIE@[ \t]*=[^;]*","",g),ltrim("; ")]' if { var(txn.replica) -m found }
-    http-request del-header cookie if { var(txn.replica) -m found } { req.fhdr(cookie) -m len 0 }
+regsub("(^|;)[ \t]*@REPLICA_COOKIE@[ \t]*=[^;]*","",g),ltrim("; ")]' if { var(txn.sticky) -m found } replica_sent
+    http-request del-header cookie if { var(txn.sticky) -m found } { req.fhdr(cookie) -m len 0 }
     http-response set-var(txn.chosen) srv_name if { var(txn.sticky) -m found }
     http-response add-header Set-Cookie \
 "@REPLICA_COOKIE@=%[var(txn.chosen)]; Path=/; HttpOnly; Secure; SameSite=Lax" \
