@@ -305,9 +305,14 @@ def _check_mounts(state: str) -> None:
             raise Refused(f"something is mounted in its folder, at {path!a}; unmount it first")
 
 
+def _cancel(_signum: int, _frame: object) -> None:
+    raise Refused("it was cancelled")
+
+
 def main(words: list[str]) -> int:
     """Unpack standard input; write one JSON object to standard error: what was unpacked, or ``error``."""
     state = first(os.environ, "STATE_DIRECTORY")
+    signal.signal(signal.SIGTERM, _cancel)  # the client has left, or the app is deleted: what is there goes at once
     try:
         said: dict[str, object] = dict(unpack(sys.stdin.buffer, state, skip_links=words == [SKIP_LINKS]))
     except Refused as why:
