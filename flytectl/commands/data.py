@@ -265,8 +265,8 @@ def _read(file: str) -> Iterator[IO[Any]]:
         yield sys.stdin.buffer
         return
     try:
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        source = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115  pathlib costs milliseconds here
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}", hint="flytectl data import APP FILE") from None
-    with os.fdopen(handle, "rb", buffering=0) as source:
+    with source:
         yield source

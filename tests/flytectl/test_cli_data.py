@@ -71,6 +71,8 @@ def test_an_import_asks_before_it_replaces(stub_daemon, capsys, tmp_path: Path) 
     assert f"flytectl data import --yes notes {path}" in said
     assert cli.main(["data", "import", "notes", str(tmp_path / "missing")]) == 2
     assert "missing cannot be read: No such file" in capsys.readouterr().err
+    assert cli.main(["data", "import", "notes", str(tmp_path)]) == 2
+    assert "cannot be read: Is a directory" in capsys.readouterr().err
 
 
 def test_what_an_import_asks_for(stub_daemon, capsys, tmp_path: Path) -> None:
