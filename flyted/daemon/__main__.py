@@ -236,6 +236,7 @@ def _data_verbs(
 ) -> dict[str, Verb]:  # fmt: skip
     """Return the verbs about what apps keep, and have it watched."""
     apps.disk_note = DiskWatch(data, data.store, loop).note
+    apps.deleted = data.forget
     return {**data.verbs(), **DataVerbs(data, deploy.locks, look, execute).verbs()}
 
 

@@ -63,6 +63,8 @@ class Apps:
         self._followers: Counter[int] = Counter()
         self.disk_note: Callable[[str], str] = lambda _app_id: ""
         """Says what is to be said of the space that an app takes (disk_watch.py)."""
+        self.deleted: Callable[[str], None] = lambda _app_id: None
+        """Hears of each app that was deleted: what is known of its data counts no longer (data.py)."""
 
     def verbs(self) -> dict[str, Verb]:
         """Return the rows of the verb table."""
@@ -275,6 +277,7 @@ class Apps:
         if not keep:
             await self._execute.erase(app)
         self._store.delete(app.key.id, kept_since=time.time() if is_folder(folder_of(app.key.id)) else 0.0)
+        self.deleted(app.key.id)
         with contextlib.suppress(IngressDown):  # the ingress reads its files when it is back
             await self._ingress_tokens.apply()
         await self._loop.settle()
