@@ -6,6 +6,8 @@ import contextlib
 import ssl
 import struct
 
+from tests.host.haproxy import Machine
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
@@ -38,8 +40,11 @@ def _text(value: bytes) -> bytes:
     return head + bytes([size]) + value
 
 
-def opened(connection: ssl.SSLSocket) -> None:
+def connected(box: Machine, host: str = "a.apps.localhost") -> ssl.SSLSocket:
+    """A connection to the ingress on which HTTP/2 has begun."""
+    connection = box.connect(host, protocols=["h2"])
     connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
+    return connection
 
 
 def sent(connection: ssl.SSLSocket, stream: int, fields: Fields, *, body: bytes | None = None) -> None:

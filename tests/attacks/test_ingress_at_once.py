@@ -6,7 +6,6 @@ connections with a hundred streams each closed the ingress to everybody.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import socket
 import ssl
@@ -19,10 +18,9 @@ import pytest
 from flyted.plan.ingress.clients import CONNECTIONS, ClientRules
 from flyted.plan.ingress.config import PER_ADDRESS
 from flyted.plan.ingress.internal import AT_ONCE
-from flyted.plan.ingress.state import IngressState
 from tests.attacks import http2
 from tests.attacks.guard import sent as guard
-from tests.host.haproxy import A, Machine, apply, needs_haproxy, one, until
+from tests.host.haproxy import A, Machine, apply, machine, needs_haproxy, one, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
@@ -33,26 +31,9 @@ CLIENT, NEIGHBOUR, STRANGER = b"2001:db8:1:2::7", b"2001:db8:1:2:ffff::1", b"200
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Machine]:
     """An ingress behind a proxy at 127.0.0.1, whose clients may have three requests at once."""
-    made = Machine(tmp_path)
-    made.listen = replace(
-        made.listen, clients=ClientRules(trusted_proxies=("127.0.0.1",), requests_per_s=0, connections=MOST)
-    )
-    try:
-        made.ingress.write(IngressState(), made.listen)
-        made.start()
+    rules = ClientRules(trusted_proxies=("127.0.0.1",), requests_per_s=0, connections=MOST)
+    with machine(tmp_path, clients=rules) as made:
         yield made
-    finally:
-        made.close()
-
-
-def streams(box: Machine, held: contextlib.ExitStack) -> ssl.SSLSocket:
-    """A connection that speaks HTTP/2."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    connection = held.enter_context(context.wrap_socket(plain, server_hostname=A))
-    http2.opened(connection)
-    return connection
 
 
 def ask(connection: ssl.SSLSocket, stream: int, *fields: tuple[bytes, bytes], path: bytes = b"/hold") -> None:
@@ -74,8 +55,7 @@ def test_a_client_has_as_many_requests_at_once_as_connections(box: Machine) -> N
     app = box.app("a-r1-0")
     apply(box, one(box))
     refusal = b"429: too many requests at once: %d of one client are allowed\n" % MOST
-    with contextlib.ExitStack() as held:
-        first, second = streams(box, held), streams(box, held)
+    with http2.connected(box) as first, http2.connected(box) as second:
         for stream in (1, 3, 5):
             ask(first, stream, by(CLIENT))
         until(lambda: len(app.seen) == MOST)
@@ -103,8 +83,7 @@ def test_an_address_of_this_machine_has_half_of_the_places(box: Machine) -> None
     app = box.app("a-r1-0")
     limit = f"sc2_conn_cur(at_once) gt {PER_ADDRESS} "
     box.reconfigured((limit, "sc2_conn_cur(at_once) gt 2 "))
-    with contextlib.ExitStack() as held:
-        connection = streams(box, held)
+    with http2.connected(box) as connection:
         for stream in (1, 3):
             ask(connection, stream)
         until(lambda: len(app.seen) == 2)
@@ -121,8 +100,7 @@ def test_who_has_a_token_is_counted_by_it(box: Machine) -> None:
     guard.tell(box, guard.token_table())
     app = box.app("a-r1-0")
     valid = (b"authorization", b"Bearer " + guard.GOOD.encode())
-    with contextlib.ExitStack() as held:
-        connection = streams(box, held)
+    with http2.connected(box) as connection:
         for stream in range(1, 2 * MOST + 4, 2):
             ask(connection, stream, by(CLIENT), valid)
         until(lambda: len(app.seen) == MOST + 2)

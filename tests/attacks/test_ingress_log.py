@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,17 +47,13 @@ def test_bytes_of_a_log_line_are_never_control_characters(box: Machine) -> None:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\0\n", b"%0a"])
 def test_no_client_forges_a_field(box: Machine, end: bytes) -> None:
     """Fields are divided by line breaks: requests with one in their path, host or method are refused."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
     forged = end + b"FLYTED_USER=root"
     for path, host, method in (
         (b"/forged" + forged, A.encode(), b"GET"), (b"/forged", A.encode() + forged, b"GET"),
         (b"/forged", A.encode(), b"GET" + forged),
     ):  # fmt: skip
         box.send(request(path, host, method))
-        plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-        with context.wrap_socket(plain, server_hostname=A) as connection:
-            http2.opened(connection)
+        with http2.connected(box) as connection:
             http2.sent(connection, 1, http2.request(path, host, method))
             http2.frames(connection, 2, {(http2.DATA, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
     box.send(request(b"/last"))

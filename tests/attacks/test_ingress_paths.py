@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import replace
@@ -86,11 +85,7 @@ def test_what_it_does_not_guard_is_closed(box: Machine, app: App, path: str) -> 
 @pytest.mark.parametrize("path", CLOSED)
 def test_neither_is_it_over_http2(box: Machine, app: App, path: str) -> None:
     """The same rules for :path, where nothing has parsed it before."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         http2.sent(connection, 1, http2.request(path.encode()))
         http2.frames(connection, 20, {(http2.HEADERS, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
     assert app.seen == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -31,11 +30,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.mark.parametrize("host", [A, B])
 def test_the_answer_comes_after_the_body(box: Machine, host: str) -> None:
     """RFC 9113 8.1: a stream that is reset is no answer to some (curl: 92), though one was sent before."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname=host) as connection:
-        http2.opened(connection)
+    with http2.connected(box, host) as connection:
         fields = http2.request(b"/invocations", host.encode(), b"POST")
         connection.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.packed(fields)))
         early = http2.frames(connection, 0.3, {(http2.HEADERS, 1), (http2.RST_STREAM, 1)})

@@ -228,12 +228,8 @@ def test_case_and_port_of_a_host_do_not_matter(box, app, host):
 
 def h2(box: Machine, fields: http2.Fields, body: bytes | None = None) -> tuple[int, list[tuple[int, int, bytes]]]:
     """Streams answered with headers, and all frames, for one hand-made request and a canary on the next stream."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname="a.apps.localhost") as connection:
+    with http2.connected(box) as connection:
         assert connection.selected_alpn_protocol() == "h2"
-        http2.opened(connection)
         http2.sent(connection, 1, fields, body=body)
         done = {(http2.RST_STREAM, 1), (http2.GOAWAY, 0), (http2.DATA, 1)}
         found = http2.frames(connection, 20, done)
@@ -310,12 +306,8 @@ def test_slow_and_silent_clients_lock_nobody_out(box, app):
 
 def test_a_hundred_streams_of_one_client_are_answered(box, app):
     """Many requests on one HTTP/2 connection: each is answered, each reached the app on a connection of its own."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
     before = app.connections
-    with context.wrap_socket(plain, server_hostname="a.apps.localhost") as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         for stream in range(1, 200, 2):
             http2.sent(connection, stream, http2.request(b"/busy"))
         found = http2.frames(connection, 5, set())

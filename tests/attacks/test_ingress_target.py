@@ -7,7 +7,6 @@ an empty path in it, and vLLM asked for no key there: what is not a name and a p
 from __future__ import annotations
 
 import re
-import socket
 
 import pytest
 
@@ -80,11 +79,7 @@ def request(method: str, target: str, host: str) -> bytes:
 
 def by_http2(box: Machine, fields: http2.Fields) -> None:
     """One request in HTTP/2."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         http2.sent(connection, 1, fields)
         http2.frames(connection, 20, {(http2.DATA, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
 

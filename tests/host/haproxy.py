@@ -14,7 +14,8 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ import pytest
 from flyted.host.ca import issue_leaf, new_ca
 from flyted.host.ingress import Applied, Ingress
 from flyted.plan.ingress.certificates import Certificate
+from flyted.plan.ingress.clients import ClientRules
 from flyted.plan.ingress.config import HaproxyPaths
 from flyted.plan.ingress.state import IngressState, Listen, Server
 
@@ -199,12 +201,15 @@ class Machine:
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
-    def connect(self, host: str = "a.apps.localhost", *, timeout: float = 10) -> ssl.SSLSocket:
-        return self.tls().wrap_socket(self.connect_plain(timeout), server_hostname=host)
-
-    def connect_plain(self, timeout: float = 10) -> socket.socket:
-        """A connection to the port of HTTPS, on which no TLS is spoken yet."""
-        return socket.create_connection(("127.0.0.1", self.listen.https_port), timeout)
+    def connect(
+        self, host: str = "a.apps.localhost", *, timeout: float = 10, protocols: Sequence[str] = ()
+    ) -> ssl.SSLSocket:
+        """A TLS connection; ``protocols``: what it offers in ALPN."""
+        context = self.tls()
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        plain = socket.create_connection(("127.0.0.1", self.listen.https_port), timeout)
+        return context.wrap_socket(plain, server_hostname=host)
 
     def send(self, raw: bytes, *, host: str = "a.apps.localhost") -> bytes:
         """Sends bytes over TLS, returns all that comes back until HAProxy closes or is silent."""
@@ -264,8 +269,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def machine(folder: Path, state: IngressState | None = None) -> Iterator[Machine]:
+def machine(folder: Path, state: IngressState | None = None, clients: ClientRules | None = None) -> Iterator[Machine]:
     made = Machine(folder)
+    made.listen = replace(made.listen, clients=clients or made.listen.clients)
     try:
         made.ingress.write(state or IngressState(), made.listen)
         made.start()

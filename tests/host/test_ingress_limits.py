@@ -22,11 +22,7 @@ WORDS = f"431: the headers of this request are too large: {MOST_BYTES} bytes and
 
 def by_http2(box: Machine, *more: tuple[bytes, bytes]) -> bytes:
     """The body of the answer."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         http2.sent(connection, 1, [*http2.request(), *more])
         found = http2.frames(connection, 5, {(http2.DATA, 1), (http2.RST_STREAM, 1), (http2.GOAWAY, 0)})
     return b"".join(payload for kind, _, payload in found if kind == http2.DATA)

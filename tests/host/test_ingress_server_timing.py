@@ -45,10 +45,7 @@ def test_each_kind_of_request_has_it(box: Machine) -> None:
     post = f"POST / HTTP/1.1\r\nHost: {A}\r\nContent-Length: 2\r\n\r\nhi"
     both = box.send(post.encode() + post.replace("POST", "PUT").encode()).decode()
     assert both.count("HTTP/1.1 200 OK") == both.lower().count("server-timing: wake;dur=") == 2
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    with context.wrap_socket(box.connect_plain(), server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         http2.sent(connection, 1, http2.request())
         found = http2.frames(connection, 5, {(http2.DATA, 1)})
     assert any(b"wake;dur=" in payload for kind, _, payload in found if kind == http2.HEADERS)

@@ -162,11 +162,8 @@ def test_streams_and_later_requests_of_a_connection_get_it_too(box: Machine) -> 
             while b"</html>" not in data:
                 data += connection.recv(65536)
             assert data.startswith(b"HTTP/1.1 503 ")
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
     said = [(name.lower().encode(), value.encode()) for name, value in VISIT.items()]
-    with context.wrap_socket(box.connect_plain(), server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         for number in (1, 3, 7):
             http2.sent(connection, number, [*http2.request(), *said])
         http2.sent(connection, 9, http2.request(host=B.encode()))

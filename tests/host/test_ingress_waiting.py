@@ -16,7 +16,7 @@ from flyted.plan.ingress.clients import ClientRules
 from flyted.plan.ingress.state import IngressState
 from flyted.plan.ingress.waiting import RETRY_S
 from tests.attacks import http2
-from tests.host.haproxy import A, B, Machine, apply, exchange, needs_haproxy, parsed, until
+from tests.host.haproxy import A, B, Machine, apply, exchange, machine, needs_haproxy, parsed, until
 
 pytestmark = [pytest.mark.slow, needs_haproxy]
 
@@ -27,14 +27,8 @@ BODY = 1 << 20
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Machine]:
     """An ingress in which two requests may wait for an app."""
-    made = Machine(tmp_path)
-    made.listen = replace(made.listen, clients=ClientRules(waiting=LINE, requests_per_s=0))
-    try:
-        made.ingress.write(IngressState(), made.listen)
-        made.start()
+    with machine(tmp_path, clients=ClientRules(waiting=LINE, requests_per_s=0)) as made:
         yield made
-    finally:
-        made.close()
 
 
 def state(box: Machine, pool: str, *names: str) -> IngressState:
@@ -98,11 +92,7 @@ def test_one_client_fills_only_one_line(box: Machine) -> None:
     app = box.app("a-r1-0")
     box.app("b-r1-0")
     apply(box, state(box, "", "a-r1-0"))
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-    with context.wrap_socket(plain, server_hostname=A) as connection:
-        http2.opened(connection)
+    with http2.connected(box) as connection:
         for number in range(1, 200, 2):
             http2.sent(connection, number, http2.request(path=b"/hold"))
         until(lambda: waiting(box, "") == LINE)

@@ -11,9 +11,9 @@ import pytest
 from tests.machine.kit import users
 from tests.machine.kit.apps import state, write
 from tests.machine.kit.freezers import freezer, is_frozen_by, until_frozen
-from tests.machine.kit.programs import unit
+from tests.machine.kit.programs import sleeps
 from tests.machine.kit.settings import settings
-from tests.machine.kit.units import must, sh
+from tests.machine.kit.units import must
 from tests.machine.kit.users import curl, forget_apps, until
 
 APP, COLD = "nowake-a", "nowake-f"
@@ -40,11 +40,6 @@ def status(url: str, path: str) -> int:
 def is_answered(url: str) -> bool:
     """Whether the app, which is woken if it has fallen asleep again, gets these requests."""
     return curl(url)[0] == 200 and status(url, PATHS[0]) != 503
-
-
-def sleeps(name: str) -> bool:
-    """As systemd says."""
-    return sh("systemctl", "is-active", unit(name)).strip() == "inactive"
 
 
 def test_they_do_not_wake_it(url: str) -> None:

@@ -15,7 +15,7 @@ from tests.machine.kit import users
 from tests.machine.kit.apps import write
 from tests.machine.kit.chromium import chromium
 from tests.machine.kit.freezers import until_frozen
-from tests.machine.kit.programs import unit
+from tests.machine.kit.programs import sleeps
 from tests.machine.kit.settings import settings
 from tests.machine.kit.units import sh
 from tests.machine.kit.users import alice, curl, forget_apps, until
@@ -49,11 +49,6 @@ def _forgotten() -> Iterator[None]:
 def url() -> str:
     """An app that takes some seconds to start, and sleeps after one without a request."""
     return users.serve(write(APP, at_start=SLOW, scaledown=1)).rstrip("/")
-
-
-def sleeps(name: str) -> bool:
-    """As systemd says."""
-    return sh("systemctl", "is-active", unit(name)).strip() == "inactive"
 
 
 def asleep(name: str) -> None:

@@ -6,7 +6,6 @@ Against a real HAProxy.
 from __future__ import annotations
 
 import re
-import socket
 import time
 from dataclasses import replace
 
@@ -65,13 +64,9 @@ def test_revoking_bites_at_once_and_on_open_connections(box: Machine, app: App) 
 
 def test_http2_is_guarded_alike(box: Machine, app: App) -> None:
     """Also where a cookie comes in pieces (RFC 9113 8.2.3), and the app sees none of it."""
-    context = box.tls()
-    context.set_alpn_protocols(["h2"])
 
     def asked(*more: tuple[bytes, bytes]) -> int:
-        plain = socket.create_connection(("127.0.0.1", box.listen.https_port), 10)
-        with context.wrap_socket(plain, server_hostname="a.apps.localhost") as connection:
-            http2.opened(connection)
+        with http2.connected(box) as connection:
             http2.sent(connection, 1, [*http2.request(), *more])
             http2.frames(connection, 20, {(http2.RST_STREAM, 1), (http2.GOAWAY, 0), (http2.DATA, 1)})
         return len(app.seen)

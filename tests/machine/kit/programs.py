@@ -73,6 +73,12 @@ def unit(name: str) -> str:
     return f"flyted-app-{name}-r{answer('app', 'get', name)['revision']}-0.service"
 
 
+def sleeps(name: str) -> bool:
+    """Whether the app's newest revision does not run, as systemd says."""
+    done = subprocess.run(["systemctl", "is-active", unit(name)], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "inactive"
+
+
 def processes(service: str) -> dict[int, str]:
     """The processes of a unit that are there: PID → command line as all users can read it."""
     group = subprocess.run(
