@@ -291,6 +291,7 @@ def unpack(source: IO[bytes], state: str, *, skip_links: bool) -> dict[str, int]
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a client that leaves now comes too late
             imported.commit(state)
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is there goes in any case
             imported.clear(state)
     return {"files": unpacker.files, "bytes": unpacker.bytes, "left_out": unpacker.left_out}
 
@@ -306,13 +307,14 @@ def _check_mounts(state: str) -> None:
 
 
 def _cancel(_signum: int, _frame: object) -> None:
+    """End an import whose client has left, or whose app is being deleted. Raise ``Refused``, as for a bad archive."""
     raise Refused("it was cancelled")
 
 
 def main(words: list[str]) -> int:
     """Unpack standard input; write one JSON object to standard error: what was unpacked, or ``error``."""
     state = first(os.environ, "STATE_DIRECTORY")
-    signal.signal(signal.SIGTERM, _cancel)  # the client has left, or the app is deleted: what is there goes at once
+    signal.signal(signal.SIGTERM, _cancel)
     try:
         said: dict[str, object] = dict(unpack(sys.stdin.buffer, state, skip_links=words == [SKIP_LINKS]))
     except Refused as why:
