@@ -265,7 +265,7 @@ def _read(file: str) -> Iterator[IO[Any]]:
         yield sys.stdin.buffer
         return
     try:
-        source = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115  pathlib costs milliseconds here
+        source = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115  importing pathlib takes milliseconds
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}", hint="flytectl data import APP FILE") from None
     with source:

@@ -58,7 +58,7 @@ def choose(module: ModuleType, wanted: str | None) -> list[Found]:
 
 
 def _check_parameters(environment: Any) -> None:
-    """Raise LoadError("environment") for what the SDK takes for parameters without a look at it."""
+    """Raise LoadError("environment") for an entry of ``parameters`` of another type, which the SDK does not check."""
     kind = find("flyte.app", "Parameter")
     for each in environment.parameters:
         if not isinstance(each, kind):

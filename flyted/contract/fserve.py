@@ -32,9 +32,9 @@ def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def options(command: Sequence[str]) -> list[str]:
-    """Return fserve's part of a command without ``--``, whether that follows or not; empty if it is not fserve's.
+    """Return fserve and its options: the words before ``--``, or all. Return an empty list for another program.
 
-    A program, or what fserve starts, may have options of the same names.
+    Another program, or the one that fserve starts, may have options of the same names.
     """
     return list(takewhile(lambda word: word != "--", command)) if list(command[:1]) == ["fserve"] else []
 

@@ -112,7 +112,8 @@ def _wait_for_end(reading: int) -> None:
 
 
 def _readable(reading: int, seconds: float) -> bool:
-    """Wait for data or for the end. It is poll(2), since select(2) refuses descriptors from 1024 on."""
+    """Report whether data, or the end of the pipe, came within so many seconds."""
+    # select(2) refuses descriptors from 1024 on
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

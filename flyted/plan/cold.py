@@ -1,7 +1,7 @@
-"""Says which apps are cold, so that a visit has to wait for a start, and what a start does, for strangers. Pure.
+"""Decides which apps are cold, so that a visitor has to wait for a start, and tells visitors what a start does. Pure.
 
-A sentence is one of these. It has numbers, but no name: why a start waits for a GPU, or what it fetches, may name
-other apps and files, which its visitors are not to know.
+They read one of the sentences below, with numbers but without names: the reason why a start waits for a GPU, or what
+it fetches, may name other apps and files, which no stranger is to know.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ FETCHES = "It is fetching its files"
 CODE = "Its code is being loaded."
 MODEL = "Its model is being loaded, which may take minutes."
 _FETCHES = re.compile(rf"{FETCHING}.*, ([0-9]{{1,9}}\.[0-9] MiB)", re.DOTALL)
-"""What launch says of a parameter. An app can say it, too, and so choose the number."""
+"""The status that launch sets when it fetches a parameter. An app can set the same, and so choose the number."""
 
 
 def plan_visits(
     host: str, name: str, replicas: Sequence[Replica], woken: Replica, revision: Revision, facts: Facts, draft: Draft
 ) -> None:
-    """Plan what the ingress has for visits to an app while none of its replicas that listen runs.
+    """Add an app to those that are cold, unless one of its replicas runs, and say what its start does.
 
-    ``name``: what its host leads to. ``woken``: the replica that the next request wakes.
+    ``name``: the server or pool that its host leads to. ``replicas``: those that listen. ``woken``: the one of them
+    that the next request wakes.
     """
     if any(_runs(facts.units.get(each.service)) for each in replicas):
         return
@@ -66,5 +67,5 @@ def step_of(replicas: Sequence[Replica], revision: Revision | None, facts: Facts
 
 
 def _runs(service: UnitFact | None) -> bool:
-    """Report whether a service is up, also one that is frozen or whose engine sleeps: it is soon there again."""
+    """Report whether a service is up. One that is frozen, or whose engine sleeps, is: it answers soon."""
     return service is not None and service.active == "active"

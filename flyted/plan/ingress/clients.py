@@ -148,9 +148,9 @@ def crowd_rules(rules: ClientRules) -> str:
 
 
 def at_once_rules(rules: ClientRules, most: int) -> str:
-    """Return what limits the requests at once of a client, behind the rules about tokens: who has one is known.
+    """Return the rules that limit a client's requests at once. They stand behind those about tokens (``known``).
 
-    ``most``: those of any address, this machine's and a trusted proxy's too.
+    ``most``: the limit of any address, including this machine's and a trusted proxy's.
     """
     rule = AT_ONCE.replace("\\\n", "")
     text = TRACKED + rule.replace("@MOST@", str(most)) + "\n"

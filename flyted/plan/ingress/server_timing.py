@@ -1,8 +1,8 @@
-"""The ingress's rule that an answer for which an app was woken says how long its client has waited. Pure.
+"""Holds the ingress's rule that adds the duration of a wake to the answer, as ``Server-Timing``. Pure.
 
-A browser's developer tools show it beside the time that the app itself took. It counts from the request to the first
-byte of the answer, so the app's own time is in it. A request that comes in the moment in which flyted has not seen the
-end of a start may say so, too, with the few milliseconds that it took.
+A browser's developer tools show it. The duration is that from the request to the first byte of the answer, so the time
+that the app itself took is part of it. A request that comes just after a start, before flyted has seen its end, gets
+the header too, with the few milliseconds that it took.
 
 Sources: W3C's Server Timing (``dur`` is in milliseconds); HAProxy's configuration.txt (``date``).
 """

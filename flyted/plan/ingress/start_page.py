@@ -1,4 +1,4 @@
-"""The page that a person at a browser gets while an app starts: what it does, until its own page is there. Pure.
+"""Renders the page that a browser shows while an app starts, which says what the start does. Pure.
 
 A visit is a navigation by GET, as the browser itself says (Fetch Metadata, which no script can set): so no program and
 no request of a page ever gets this page. If its app is *cold* (stopped, or not up yet), HAProxy connects to the app's
@@ -12,8 +12,8 @@ is done in its Lua (:data:`LUA`), as in pools.py. A map has the apps that are co
 what they do. A visit goes on as it would without all this if flyted is down, if an app is being stopped, and for those
 beyond :data:`MOST` a second.
 
-A visit that another site has led here gets no page. The page's own question comes from the app's site, to the browser,
-which would then send cookies that it keeps from other sites (SameSite=Strict).
+A visit that comes from another site gets no page. When the page reloads, the browser takes that for a visit from the
+app's own site, and would send the cookies that it keeps from other sites (SameSite=Strict).
 
 It shows nothing of the journal: the ingress does not know which of its clients owns an app.
 
@@ -36,7 +36,7 @@ MOST = 64
 POLL_MS = 20
 HOLD_MS = 1000
 AGAIN_S = 2
-"""Seconds after which the page of an app that is not there yet asks again; any other page waits in the ingress."""
+"""Seconds until the page reloads if nothing listens for the app yet. Else it does so at once, and is held back."""
 
 _STYLE = (
     ":root{color-scheme:light dark}"
@@ -64,7 +64,7 @@ _TABLES = r"""    acl cold var(txn.server),map(@FILES@/@COLD@) -m found
     acl starts var(txn.app),map(@FILES@/@STEPS@) -m found
 """
 """HAProxy reads a map only if a rule has it, and flyted asks for these in any case."""
-_VISITS = r"""    # a person at a browser, who comes by himself or from the app's own pages
+_VISITS = r"""    # a person at a browser, who typed the address or follows a link of the app itself
     http-request set-var(txn.visit) int(1) if !own_pages !gateway { method GET } !{ req.fhdr(upgrade) -m found } \
 { req.fhdr(sec-fetch-mode) -m str navigate } { req.fhdr(sec-fetch-dest) -m str document } \
 { req.fhdr(sec-fetch-site) -m str none same-origin } !{ req.fhdr(sec-purpose) -m found } \
